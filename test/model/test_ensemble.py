@@ -1,0 +1,178 @@
+"""Our networks against nnU-Net's own predictor, on the folder it trained and on the folder we made of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from model_helpers import make_trained_folder
+from nnunetv2.inference import predict_from_raw_data
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
+from safetensors.torch import load_file, save_file
+
+from uga.errors import ModelError, UserError
+from uga.model.ensemble import Ensemble, resolve_device, resolve_precision
+from uga.model.folder import load_model
+from uga.model.normalisation import StatisticsAccumulator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CPU = torch.device("cpu")
+
+
+TRAINERS = {trainer.__name__: trainer for trainer in (nnUNetTrainer, nnUNetTrainerBN)}
+
+
+@pytest.fixture
+def predictor_on(monkeypatch):
+    # nnU-Net finds a trainer by importing all of its trainers, some of which need torchvision
+    monkeypatch.setattr(predict_from_raw_data, "recursive_find_trainer_class_by_name", TRAINERS.__getitem__)
+
+    def predictor_on_folder(folder: Path, folds: int) -> nnUNetPredictor:
+        predictor = nnUNetPredictor(use_mirroring=False, device=CPU, allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(folder), tuple(range(folds)))
+        return predictor
+
+    return predictor_on_folder
+
+
+def normalised_by_nnunet(predictor: nnUNetPredictor, rgb: np.ndarray) -> torch.Tensor:
+    """The image after nnU-Net's preprocessor: (3, h, w)."""
+    preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+    image = rgb.transpose(2, 0, 1)[:, None].astype(np.float32)
+    data, _, _ = preprocessor.run_case_npy(
+        image,
+        None,
+        {"spacing": (999.0, 1.0, 1.0)},
+        predictor.plans_manager,
+        predictor.configuration_manager,
+        predictor.dataset_json,
+    )
+    return torch.from_numpy(np.asarray(data))[:, 0]
+
+
+@pytest.mark.parametrize("folder", ["source", "model"])
+@pytest.mark.parametrize("normalisation", ["zscore", "rgb01"])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("network", ["plain", "residual"])
+def test_logits_of_every_fold_equal_nnunets(tmp_path, predictor_on, network, norm, normalisation, folder):
+    trained = make_trained_folder(tmp_path, folds=2, network=network, norm=norm, normalisation=normalisation)
+    rgb = np.random.default_rng(3).integers(1, 256, (64, 64, 3), dtype=np.uint8)
+    model = load_model(trained.model)
+    statistics = StatisticsAccumulator()
+    statistics.add(rgb)
+    batch = model.normalisation.apply(rgb, statistics.result())[None]
+    ours = Ensemble(model, device=CPU).logits(batch)
+
+    predictor = predictor_on(getattr(trained, folder), folds=2)
+    case = normalised_by_nnunet(predictor, rgb)
+    predictor.network.eval()
+    for k, weights in enumerate(predictor.list_of_parameters):
+        predictor.network.load_state_dict(weights)
+        with torch.inference_mode():
+            theirs = predictor.network(case[None])
+        assert theirs.std() > 0.1
+        torch.testing.assert_close(ours[k], theirs, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(ours[0], ours[1], atol=0.1)
+
+
+def test_logits_do_not_depend_on_the_batch_a_window_is_in(tmp_path):
+    ensemble = Ensemble(load_model(make_trained_folder(tmp_path, folds=2).model), device=CPU)
+    batch = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    together = ensemble.logits(batch)
+    assert together.shape == (2, 3, 3, 64, 64)
+    assert together.dtype == torch.float32
+    torch.testing.assert_close(together[:, 1:2], ensemble.logits(batch[1:2]), rtol=1e-5, atol=1e-5)
+    assert torch.equal(together, ensemble.logits(batch))
+
+
+def test_bf16_is_close_and_float32(tmp_path):
+    model = load_model(make_trained_folder(tmp_path, folds=2, norm="batch").model)
+    batch = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    exact, low = (Ensemble(model, device=CPU, precision=p).logits(batch) for p in ("fp32", "bf16"))
+    assert low.dtype == torch.float32
+    assert not torch.equal(exact, low)
+    assert (exact - low).abs().mean() < 0.05 * exact.std()
+
+
+def test_folds_are_chosen_and_a_single_one_must_be_asked_for(tmp_path):
+    model = load_model(make_trained_folder(tmp_path, folds=3).model)
+    batch = torch.rand(1, 3, 64, 64)
+    every = Ensemble(model, device=CPU).logits(batch)
+    two = Ensemble(model, device=CPU, folds=(2, 0))
+    assert torch.equal(two.logits(batch), every[[2, 0]])
+    with pytest.raises(ModelError, match="two or more"):
+        Ensemble(model, device=CPU, folds=(1,))
+    assert len(Ensemble(model, device=CPU, folds=(1,), allow_single=True)) == 1
+    for folds in ((0, 3), (1, 1)):
+        with pytest.raises(ModelError, match="choose among them"):
+            Ensemble(model, device=CPU, folds=folds)
+    with pytest.raises(ModelError, match="two or more"):
+        Ensemble(model, device=CPU, folds=(), allow_single=True)
+
+
+@pytest.mark.parametrize("change", ["lack", "more", "shape", "dtype", "garbage"])
+def test_weights_that_do_not_fit_are_refused(tmp_path, change):
+    model = load_model(make_trained_folder(tmp_path, folds=2).model)
+    file = model.weights_file(1)
+    weights = load_file(file)
+    name = min(weights)
+    match change:
+        case "lack":
+            del weights[name]
+        case "more":
+            weights["encoder.extra"] = torch.zeros(1)
+        case "shape":
+            weights[name] = torch.zeros(99)
+        case "dtype":
+            weights[name] = weights[name].half()
+    if change == "garbage":
+        file.write_bytes(b"not safetensors")
+    else:
+        save_file(weights, file)
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        Ensemble(model, device=CPU)
+
+
+def test_device_and_precision_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == CPU
+    assert resolve_device("cpu") == CPU
+    with pytest.raises(UserError, match="--device cpu"):
+        resolve_device("cuda")
+    assert resolve_precision("auto", CPU) == "fp32"
+    assert resolve_precision("bf16", CPU) == "bf16"
+    with pytest.raises(UserError, match="--precision"):
+        resolve_precision("fp16", CPU)
+
+
+@pytest.mark.parametrize(("capability", "auto"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_precision_follows_the_gpu(monkeypatch, capability, auto):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    device = resolve_device("auto")
+    assert device.type == "cuda"
+    assert resolve_precision("auto", device) == auto
+    assert resolve_precision("fp32", device) == "fp32"
+    if auto == "fp16":
+        with pytest.raises(UserError, match="fp16 or fp32"):
+            resolve_precision("bf16", device)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_gpu_agrees_with_cpu(tmp_path, norm):
+    model = load_model(make_trained_folder(tmp_path, folds=2, norm=norm).model)
+    device = torch.device("cuda")
+    batch = torch.rand(2, 3, 64, 64)
+    exact = Ensemble(model, device=CPU).logits(batch)
+    for precision, tolerance in (("fp32", 0.02), ("fp16", 0.05), (resolve_precision("auto", device), 0.1)):
+        found = Ensemble(model, device=device, precision=precision).logits(batch.to(device))
+        assert found.dtype == torch.float32
+        assert (found.cpu() - exact).abs().mean() < tolerance * exact.std()

@@ -1,0 +1,203 @@
+"""Our streamed maps against nnU-Net's own predictor and against the same sums over a whole image."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from model_helpers import make_trained_folder
+from nnunetv2.inference import predict_from_raw_data
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from numpy.typing import NDArray
+
+from uga.inference import Band, InferenceSettings, SlideInference
+from uga.measures import Measure
+from uga.model.ensemble import Ensemble
+from uga.model.folder import load_model
+from uga.slide import open_slide
+from uga.statistics import slide_statistics
+from uga.tissue import TissueMask
+from uga.windows import WindowPlan, gaussian_weight
+
+CPU = torch.device("cpu")
+WINDOW = 64
+
+
+def write_slide(path: Path, rgb: NDArray[np.uint8], mpp: float = 1.0) -> Path:
+    per_cm = 10_000 / mpp
+    tifffile.imwrite(path, rgb, photometric="rgb", tile=(64, 64), resolution=(per_cm, per_cm), resolutionunit="CENTIMETER")
+    return path
+
+
+def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Blobs over noise, so that neighbouring windows see different things."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(40, 255, (height // 16 + 2, width // 16 + 2, 3)).repeat(16, 0).repeat(16, 1)[:height, :width]
+    return np.clip(coarse + rng.normal(0, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def all_tissue(slide, grid) -> TissueMask:
+    cell = 8
+    return TissueMask(cells=np.ones((-(-grid.height // cell), -(-grid.width // cell)), dtype=bool), cell_px=cell, grid=grid)
+
+
+def join(bands: list[Band]) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
+    return tuple(np.concatenate([getattr(b, name) for b in bands]) for name in ("labels", "uncertainty", "rgb"))
+
+
+def run(slide, grid, tissue, ensemble, **settings) -> list[Band]:
+    needs = ensemble.model.normalisation.needs_statistics
+    statistics = slide_statistics(slide, grid, all_tissue(slide, grid)) if needs else None
+    settings = InferenceSettings(**{"measure": Measure.SOFT_CROSS_ENTROPY, **settings})
+    return list(SlideInference(slide, grid, tissue, ensemble, statistics, settings).bands())
+
+
+def nnunet_fold_probabilities(folder: Path, rgb: NDArray[np.uint8], monkeypatch) -> torch.Tensor:
+    """(K, C, h, w) from nnU-Net's preprocessing and predictor; its half-precision sums are raised to float32."""
+    monkeypatch.setattr(torch, "half", torch.float32)
+    monkeypatch.setattr(predict_from_raw_data, "compute_gaussian", partial(compute_gaussian, dtype=torch.float32))
+    predictor = nnUNetPredictor(use_mirroring=False, device=CPU, perform_everything_on_device=False, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(folder), None)
+    preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+    image = rgb.transpose(2, 0, 1)[:, None].astype(np.float32)
+    data, _, _ = preprocessor.run_case_npy(
+        image, None, {"spacing": (999, 1, 1)}, predictor.plans_manager, predictor.configuration_manager,
+        predictor.dataset_json,
+    )  # fmt: skip
+    folds = []
+    for parameters in predictor.list_of_parameters:
+        predictor.network.load_state_dict(parameters)
+        logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.asarray(data)))
+        folds.append(predictor.label_manager.apply_inference_nonlin(logits)[:, 0])
+    return torch.stack(folds)
+
+
+@pytest.mark.parametrize(
+    ("network", "norm", "normalisation", "shape"),
+    [
+        ("plain", "instance", "zscore", (150, 217)),
+        ("plain", "batch", "rgb01", (150, 217)),
+        ("residual", "instance", "rgb01", (130, 64)),
+        ("residual", "batch", "zscore", (64, 100)),
+        ("plain", "batch", "rgb01", (51, 37)),
+        ("plain", "instance", "zscore", (51, 130)),
+    ],
+)
+def test_maps_equal_nnunets_own_predictor(tmp_path, monkeypatch, network, norm, normalisation, shape) -> None:
+    trained = make_trained_folder(tmp_path, folds=5, network=network, norm=norm, normalisation=normalisation, window=(WINDOW, WINDOW))
+    rgb = picture(*shape)
+    theirs = nnunet_fold_probabilities(trained.model, rgb, monkeypatch)
+    monkeypatch.undo()
+    model = load_model(trained.model)
+    ensemble = Ensemble(model, device=CPU)
+    with open_slide(write_slide(tmp_path / "s.tif", rgb), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        tissue = all_tissue(slide, grid)
+        bands = run(slide, grid, tissue, ensemble)
+        labels, uncertainty, read = join(bands)
+    np.testing.assert_array_equal(read, rgb)
+    expected = theirs.mean(0).argmax(0).numpy()
+    assert len(np.unique(expected)) > 1, "the test needs a model that predicts more than one label"
+    assert (labels == expected).mean() >= 0.999
+    np.testing.assert_allclose(uncertainty, Measure.SOFT_CROSS_ENTROPY.of(theirs).numpy(), atol=1e-4)
+
+
+def whole_image_probabilities(ensemble: Ensemble, image: torch.Tensor, plan: WindowPlan) -> torch.Tensor:
+    """The same blending with accumulators of the whole image, (K, C, h, w)."""
+    weight = gaussian_weight(ensemble.model.window_px)
+    sums = torch.zeros((len(ensemble), ensemble.model.num_classes, *image.shape[1:]))
+    weights = torch.zeros(image.shape[1:])
+    for index in range(len(plan.ys)):
+        for w in plan.row(index):
+            area = np.s_[..., w.y : w.y_end, w.x : w.x_end]
+            sums[area] += ensemble.logits(image[area][None])[:, 0] * weight
+            weights[area] += weight
+    return torch.softmax(sums / weights, dim=1)
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory) -> Ensemble:
+    trained = make_trained_folder(tmp_path_factory.mktemp("model"), folds=3, norm="batch", window=(WINDOW, WINDOW))
+    return Ensemble(load_model(trained.model), device=CPU)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.75])
+def test_streamed_equals_whole_image_bit_for_bit(tmp_path, ensemble, overlap) -> None:
+    rgb = picture(333, 180, seed=2)
+    with open_slide(write_slide(tmp_path / "s.tif", rgb), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        labels, uncertainty, _ = join(run(slide, grid, all_tissue(slide, grid), ensemble, overlap=overlap))
+        image = ensemble.model.normalisation.apply(slide.read(grid, grid.region))
+    whole = whole_image_probabilities(ensemble, image, WindowPlan.over(grid, (WINDOW, WINDOW), overlap))
+    np.testing.assert_array_equal(labels, whole.mean(0).argmax(0).numpy())
+    np.testing.assert_array_equal(uncertainty, Measure.SOFT_CROSS_ENTROPY.of(whole).numpy())
+
+
+def test_a_batch_changes_nothing_but_rounding(tmp_path, ensemble) -> None:
+    with open_slide(write_slide(tmp_path / "s.tif", picture(150, 200)), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        one = join(run(slide, grid, all_tissue(slide, grid), ensemble))
+        many = join(run(slide, grid, all_tissue(slide, grid), ensemble, batch_size=3))
+    assert (one[0] == many[0]).mean() > 0.999
+    np.testing.assert_allclose(one[1], many[1], atol=1e-4)
+
+
+def test_a_tissue_mask_only_skips(tmp_path, ensemble) -> None:
+    rng = np.random.default_rng(5)
+    with open_slide(write_slide(tmp_path / "s.tif", picture(400, 310)), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        everything = all_tissue(slide, grid)
+        cells = np.zeros_like(everything.cells)
+        cells[3:9, 20:25] = True
+        cells[40, 2] = True
+        cells[rng.random(cells.shape) < 0.002] = True
+        some = TissueMask(cells=cells, cell_px=everything.cell_px, grid=grid)
+        full = join(run(slide, grid, everything, ensemble))
+        work = SlideInference(slide, grid, some, ensemble, None, InferenceSettings(measure=Measure.SOFT_CROSS_ENTROPY))
+        part = join(list(work.bands()))
+        keep = some.expand(grid.region)
+    assert 0 < work.window_count < len(work.plan.xs) * len(work.plan.ys)
+    for ours, reference in zip(part[:2], full[:2], strict=True):
+        np.testing.assert_array_equal(ours[keep], reference[keep])
+        assert not ours[~keep].any()
+
+
+def test_no_tissue_gives_empty_maps_without_running_the_network(tmp_path, ensemble) -> None:
+    with open_slide(write_slide(tmp_path / "s.tif", picture(100, 90)), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        none = TissueMask(cells=np.zeros_like(all_tissue(slide, grid).cells), cell_px=8, grid=grid)
+        work = SlideInference(slide, grid, none, ensemble, None, InferenceSettings(measure=Measure.SOFT_CROSS_ENTROPY))
+        labels, uncertainty, _ = join(list(work.bands()))
+    assert work.window_count == 0
+    assert labels.shape == (100, 90)
+    assert not labels.any()
+    assert not uncertainty.any()
+
+
+def test_a_constant_field_gives_a_constant_field(tmp_path, ensemble, monkeypatch) -> None:
+    constant = torch.tensor([[0.2, 1.3, -0.4], [2.0, 0.1, 0.0], [0.0, 0.0, 1.0]])[:, None, :, None, None]
+    monkeypatch.setattr(
+        ensemble, "logits", lambda batch: constant.expand(3, len(batch), 3, WINDOW, WINDOW).clone(), raising=True
+    )
+    with open_slide(write_slide(tmp_path / "s.tif", picture(170, 140)), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        labels, uncertainty, _ = join(run(slide, grid, all_tissue(slide, grid), ensemble))
+    p_f = torch.softmax(constant[:, 0], dim=1)
+    np.testing.assert_array_equal(labels, int(p_f.mean(0).argmax(0)))
+    np.testing.assert_allclose(uncertainty, Measure.SOFT_CROSS_ENTROPY.of(p_f).item(), rtol=1e-5)
+
+
+def test_progress_counts_the_windows_that_are_run(tmp_path, ensemble) -> None:
+    seen = []
+    with open_slide(write_slide(tmp_path / "s.tif", picture(150, 200)), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        settings = InferenceSettings(measure=Measure.ENTROPY, batch_size=2)
+        work = SlideInference(slide, grid, all_tissue(slide, grid), ensemble, None, settings)
+        list(work.bands(lambda done, total: seen.append((done, total))))
+    assert seen[-1] == (work.window_count, work.window_count)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)

@@ -1,0 +1,3 @@
+"""Uncertainty-guided annotation for whole-slide segmentation."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,49 @@
+"""How every command talks: progress on stdout, warnings on stderr, one final sentence, one exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from uga.errors import ExitCode, UgaError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+
+def execute(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code; an error's sentence is the last line on stderr."""
+    configure_logging()
+    try:
+        result = app(args=arguments, standalone_mode=False)
+    except typer.TyperException as error:
+        sys.stderr.write(f"{error.format_message()}\n")
+        return ExitCode.BAD_REQUEST
+    except UgaError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except Exception as error:
+        log.exception("unexpected error")
+        sys.stderr.write(f"UGA stopped by a defect of its own ({type(error).__name__}); please report it with this log.\n")
+        return ExitCode.DEFECT
+    return int(result) if isinstance(result, int) else ExitCode.OK
+
+
+def configure_logging() -> None:
+    """Sends our information to stdout and everybody's warnings to stderr."""
+    plain = logging.Formatter("%(message)s")
+    out = logging.StreamHandler(sys.stdout)
+    out.addFilter(lambda record: record.levelno < logging.WARNING)
+    out.setFormatter(plain)
+    err = logging.StreamHandler(sys.stderr)
+    err.setLevel(logging.WARNING)
+    err.setFormatter(plain)
+    ours = logging.getLogger("uga")
+    ours.setLevel(logging.INFO)
+    ours.handlers = [out, err]
+    ours.propagate = False

@@ -1,0 +1,142 @@
+"""``uga infer``, and the whole of process.py."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from uga.errors import ExitCode, UserError
+from uga.measures import Measure
+from uga.options import RunOptions
+from uga.ranking import Exclusion, Scope, Strategy
+
+log = logging.getLogger(__name__)
+
+_PLATFORM_MODEL = Path("/opt/ml/model")
+_SHIPPED_MODEL = Path(__file__).parents[2] / "weights"
+
+
+def infer(  # noqa: PLR0913 - each parameter is an option of the command
+    *,
+    input_: Annotated[
+        Path, typer.Option("--input", envvar="UGA_INPUT", help="Folder with slides, a DICOM series or inputs.json.")
+    ] = Path("/input"),
+    output: Annotated[
+        Path,
+        typer.Option("--output", envvar="UGA_OUTPUT", help="Folder for the results; finished slides in it are skipped."),
+    ] = Path("/output"),
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="UGA_MODEL", help="Model folder.  [default: /opt/ml/model if it holds a model, else the shipped one]"
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(envvar="UGA_DEVICE", help="Where the networks run.")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(envvar="UGA_PRECISION", help="Arithmetic of the networks; auto: fp32 on a CPU, low on a GPU."),
+    ] = "auto",
+    spacing: Annotated[
+        float | None,
+        typer.Option(envvar="UGA_SPACING", help="Working spacing in um/px.  [default: the model's]", min=0.05, max=20),
+    ] = None,
+    mpp: Annotated[
+        float | None,
+        typer.Option(envvar="UGA_MPP", help="Pixel size of the slides in um/px, where their files lack it or are wrong."),
+    ] = None,
+    overlap: Annotated[
+        float, typer.Option(envvar="UGA_OVERLAP", help="Overlap of neighbouring windows, 0 to 0.9.", min=0, max=0.9)
+    ] = 0.5,
+    uncertainty: Annotated[
+        Measure, typer.Option(envvar="UGA_UNCERTAINTY", help="Measure of the folds' disagreement (docs/method.md).")
+    ] = Measure.SOFT_CROSS_ENTROPY,
+    top: Annotated[
+        int, typer.Option(envvar="UGA_TOP", help="Patches to rank per slide, and in the list over all.", min=0)
+    ] = 20,
+    patch: Annotated[int, typer.Option(envvar="UGA_PATCH", help="Side of a patch in px at the spacing.", min=64)] = 1024,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            envvar="UGA_STRIDE", help="Step of patch corners in px; must divide the patch.  [default: the patch]", min=1
+        ),
+    ] = None,
+    strategy: Annotated[
+        Strategy, typer.Option(envvar="UGA_STRATEGY", help="Order of patches; reference is the authors' key.")
+    ] = Strategy.MEAN,
+    exclusion: Annotated[
+        Exclusion, typer.Option(envvar="UGA_EXCLUSION", help="Rule that drops black and white patches.")
+    ] = Exclusion.PAPER,
+    scope: Annotated[
+        Scope, typer.Option(envvar="UGA_SCOPE", help="Over what the list of several slides takes its top.")
+    ] = Scope.COHORT,
+    seed: Annotated[int, typer.Option(envvar="UGA_SEED", help="Seed of the random strategies.")] = 0,
+) -> ExitCode:
+    """Segment slides, map the ensemble's uncertainty and rank the patches worth correcting.
+
+    Every slide gets a label map and an uncertainty map (pyramidal TIFF), a ranked patch list, a folder per ranked
+    patch for annotation, and report.html. Research use only.
+
+    Exit codes: 0 all slides done, 1 some slide failed (failures.json says why), 2 bad request, 70 a defect of UGA.
+    """
+    # Imported late: these pull in torch, which --help should not wait for.
+    from uga.cohort import run_cohort  # noqa: PLC0415
+    from uga.inputs import find_slides  # noqa: PLC0415
+    from uga.model.ensemble import Ensemble, resolve_device, resolve_precision  # noqa: PLC0415
+    from uga.model.folder import load_model  # noqa: PLC0415
+    from uga.pipeline import Pipeline  # noqa: PLC0415
+    from uga.ranking import check_stride  # noqa: PLC0415
+
+    options = RunOptions(
+        spacing_um=spacing,
+        mpp=mpp,
+        overlap=overlap,
+        uncertainty=uncertainty,
+        top=top,
+        patch_px=patch,
+        stride_px=stride,
+        strategy=strategy,
+        exclusion=exclusion,
+        scope=scope,
+        seed=seed,
+    )
+    check_stride(options.patch_px, options.stride)
+    chosen_device = resolve_device(device)
+    chosen_precision = resolve_precision(precision, chosen_device)
+    verified = load_model(find_model(model))
+    slides = find_slides(input_)
+    _check_output(output)
+    log.info("%d slide(s), model %s (%s)", len(slides), verified.name, verified.sha256[:12])
+    pipeline = Pipeline(Ensemble(verified, device=chosen_device, precision=chosen_precision), options)
+    code = run_cohort(slides, output, pipeline)
+    report = output / "report.html"
+    if report.is_file():
+        log.info("Open %s", report)
+    if code is not ExitCode.OK and len(slides) > 1:
+        sys.stderr.write(f"Some slides failed; {output / 'failures.json'} says why, the others are complete.\n")
+    return code
+
+
+def find_model(choice: Path | None) -> Path:
+    """The model folder to use: the user's, else the platform's, else the shipped one."""
+    from uga.model.folder import holds_model  # noqa: PLC0415
+
+    if choice is not None:
+        return choice
+    return _PLATFORM_MODEL if holds_model(_PLATFORM_MODEL) else _SHIPPED_MODEL
+
+
+def _check_output(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / ".uga-write-test.partial"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        msg = f"The output folder {output} cannot be written ({error.strerror}); name another with --output."
+        raise UserError(msg) from error

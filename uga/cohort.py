@@ -1,0 +1,177 @@
+"""A run over all slides of an input folder: each slide by itself, failures apart, one list over all at the end."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from uga.errors import ExitCode, SlideError
+from uga.output.files import write_json
+from uga.output.report import REPORT_FILE, Failure, SlideResult, write_cohort_report
+from uga.output.schema import RESEARCH_USE, RankedPatches, Record
+from uga.pipeline import RANKED_FILE, Pipeline
+from uga.progress import ProgressLog
+from uga.ranking import Exclusion, rank
+from uga.scores import read_scores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from uga.inputs import SlideInput
+    from uga.ranking import Candidate
+
+log = logging.getLogger(__name__)
+
+FAILURES_FILE = "failures.json"
+
+
+class FailureRecord(Record):
+    """A slide that could not be processed."""
+
+    slide: str
+    error: str
+
+
+class Failures(Record):
+    """``failures.json``: there only if a slide of the run failed."""
+
+    schema_version: Literal["1.0"] = "1.0"
+    notice: str = RESEARCH_USE
+    failures: tuple[FailureRecord, ...]
+
+
+@dataclass(frozen=True)
+class FinishedSlide:
+    """A slide's output folder and where the slide came from."""
+
+    source: SlideInput
+    folder: Path
+
+    def ranked(self) -> RankedPatches:
+        """Its own list."""
+        return RankedPatches.model_validate_json((self.folder / RANKED_FILE).read_bytes())
+
+
+def run_cohort(slides: list[SlideInput], output: Path, pipeline: Pipeline) -> ExitCode:
+    """Processes every slide; one slide's failure costs the others nothing.
+
+    A single slide is written straight below ``output``, several into a folder each.
+
+    Returns:
+        OK; SLIDE_FAILED if a slide could not be processed; DEFECT if UGA itself is at fault.
+    """
+    started = datetime.now(UTC)
+    output.mkdir(parents=True, exist_ok=True)
+    finished: list[FinishedSlide] = []
+    failures: list[FailureRecord] = []
+    code = ExitCode.OK
+    for number, source in enumerate(slides, start=1):
+        folder = output if len(slides) == 1 else output / source.slide_id
+        title = f"{source.slide_id} ({number} of {len(slides)})"
+        try:
+            made = pipeline.run(source, folder, ProgressLog(title))
+        except Exception as error:  # noqa: BLE001 - a slide may fail in any way, and the others must go on
+            sentence, slide_code = _explain(error, source)
+            code = max(code, slide_code)
+            failures.append(FailureRecord(slide=source.slide_id, error=sentence))
+            log.error("%s", sentence)  # noqa: TRY400 - the traceback of a defect is logged where it is told apart
+        else:
+            log.info("%s: %s", title, "done" if made else "already complete, skipped")
+            finished.append(FinishedSlide(source, folder))
+        _write_failures(output, failures)
+    if len(slides) > 1:
+        _write_cohort(output, finished, failures, pipeline, started)
+    return code
+
+
+def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
+    if isinstance(error, SlideError):
+        return str(error), ExitCode.SLIDE_FAILED
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return (
+            f"{source.path.name}: memory ran out; give the container more memory or use a GPU with more.",
+            ExitCode.SLIDE_FAILED,
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return (
+            f"{source.path.name}: {error.strerror} ({error.filename}); check the disk and the permissions of the output "
+            "folder.",
+            ExitCode.SLIDE_FAILED,
+        )
+    log.exception("%s: unexpected error", source.path.name)
+    return (
+        f"{source.path.name}: a defect of UGA stopped this slide ({type(error).__name__}); please report it with the log "
+        "above.",
+        ExitCode.DEFECT,
+    )
+
+
+def _write_failures(output: Path, failures: list[FailureRecord]) -> None:
+    path = output / FAILURES_FILE
+    if failures:
+        write_json(path, Failures(failures=tuple(failures)))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_cohort(
+    output: Path, finished: list[FinishedSlide], failures: list[FailureRecord], pipeline: Pipeline, started: datetime
+) -> None:
+    """The list and the page over all slides, from what the slides' folders hold."""
+    lists = {slide.source.slide_id: slide.ranked() for slide in finished}
+    folders = {slide.source.slide_id: slide.folder for slide in finished}
+    options, spacing_um = pipeline.options, pipeline.spacing_um
+    listed: dict[Candidate, tuple[str, int]] = {}
+    for slide in finished:
+        name = slide.source.slide_id
+        places = {(p.x_um, p.y_um): index for index, p in enumerate(lists[name].patches)}
+        for candidate in read_scores(slide.folder):
+            place = (round(candidate.x * spacing_um, 4), round(candidate.y * spacing_um, 4))
+            if place in places:
+                listed[candidate] = (name, places[place])
+    # Each slide's list is the start of its order, so the best of the lists are the best of the cohort.
+    chosen = rank(
+        listed,
+        top=options.top,
+        strategy=options.strategy,
+        exclusion=Exclusion.NONE,
+        scope=options.scope,
+        seed=options.seed,
+    )
+    patches = []
+    for number, candidate in enumerate(chosen, start=1):
+        name, index = listed[candidate]
+        own = lists[name].patches[index]
+        patches.append(own.model_copy(update={"rank": number, "slide_id": name, "folder": f"{name}/{own.folder}"}))
+    ranked = RankedPatches(
+        slides=tuple(record for own in lists.values() for record in own.all_slides),
+        model=pipeline.model_record,
+        uncertainty=pipeline.uncertainty_record,
+        patch_size_px=options.patch_px,
+        spacing_um=spacing_um,
+        patches=tuple(patches),
+    )
+    write_json(output / RANKED_FILE, ranked)
+    write_cohort_report(
+        output / REPORT_FILE,
+        [_result(slide, folders, lists) for slide in finished],
+        pipeline.provenance(started, {}),
+        packages=[output / str(patch.folder) for patch in patches],
+        failures=[Failure(record.slide, record.error) for record in failures],
+    )
+
+
+def _result(slide: FinishedSlide, folders: dict[str, Path], lists: dict[str, RankedPatches]) -> SlideResult:
+    name = slide.source.slide_id
+    images = folders[name] / "images"
+    own = lists[name]
+    return SlideResult(
+        slide=own.all_slides[0],
+        segmentation=images / "segmentation" / f"{slide.source.stem}.tif",
+        uncertainty=images / "uncertainty" / f"{slide.source.stem}.tif",
+        packages=[folders[name] / str(patch.folder) for patch in own.patches],
+    )

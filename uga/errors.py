@@ -1,0 +1,41 @@
+"""What can go wrong, told apart by who can mend it.
+
+Every message is one sentence a user can act on: it names the file and the remedy.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Process exit codes; the same for every command and both container images."""
+
+    OK = 0
+    SLIDE_FAILED = 1
+    BAD_REQUEST = 2
+    DEFECT = 70
+
+
+class UgaError(Exception):
+    """Base of all errors that UGA raises on purpose; the message is safe to show to a user."""
+
+    exit_code = ExitCode.DEFECT
+
+
+class UserError(UgaError):
+    """The request cannot be carried out: arguments, missing input, a model that fails verification."""
+
+    exit_code = ExitCode.BAD_REQUEST
+
+
+class ModelError(UserError):
+    """The model folder is incomplete, altered or does not fit; raised before any slide is opened."""
+
+
+class SlideError(UgaError):
+    """This slide cannot be processed; the others can."""
+
+    exit_code = ExitCode.SLIDE_FAILED
+
+
+class SpacingError(SlideError):
+    """The slide's pixel size is missing or implausible, or too coarse for the model."""

@@ -1,0 +1,225 @@
+"""Streaming inference: the ensemble's maps of a whole slide in bands of rows, in memory that does not grow with height.
+
+The fold logits of overlapping windows are blended exactly as nnU-Net v2 does it, but in float32 and in a ring buffer one
+window high: a row leaves the buffer as soon as no later window can touch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from uga.geometry import Grid, GridRegion
+from uga.strips import StripReader
+from uga.windows import WindowPlan, gaussian_weight
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from uga.measures import Measure
+    from uga.model.ensemble import Ensemble
+    from uga.model.normalisation import ChannelStatistics
+    from uga.slide import Slide
+    from uga.tissue import TissueMask
+
+Progress = Callable[[int, int], None]
+
+_CHUNK_COLUMNS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Finished rows of the working grid, full width, starting at grid row ``y``.
+
+    Attributes:
+        y: first grid row.
+        rgb: uint8 (h, width, 3); white where nothing was read.
+        labels: uint8 (h, width); 0 outside tissue.
+        uncertainty: float32 (h, width), in the measure's unit; 0 outside tissue.
+        tissue: bool (h, width).
+    """
+
+    y: int
+    rgb: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    uncertainty: NDArray[np.float32]
+    tissue: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceSettings:
+    """How the ensemble is run over a slide; nothing here changes which pixels are tissue."""
+
+    measure: Measure
+    overlap: float = 0.5
+    batch_size: int = 1
+    reader_threads: int = 2
+
+
+class SlideInference:
+    """The ensemble's maps of one slide.
+
+    Args:
+        slide: an open slide.
+        grid: its working grid at the model's spacing.
+        tissue: what to segment; windows without tissue are skipped.
+        ensemble: the folds, resident on their device.
+        statistics: the slide's channel statistics where the model's normalisation needs them.
+        settings: measure, overlap, batch size, reader threads.
+        also_read: regions whose pixels the caller wants in ``Band.rgb`` although no window may need them.
+    """
+
+    def __init__(
+        self,
+        slide: Slide,
+        grid: Grid,
+        tissue: TissueMask,
+        ensemble: Ensemble,
+        statistics: ChannelStatistics | None,
+        settings: InferenceSettings,
+        *,
+        also_read: Iterable[GridRegion] = (),
+    ) -> None:
+        self._grid = grid
+        self._tissue = tissue
+        self._ensemble = ensemble
+        self._statistics = statistics
+        self._settings = settings
+        self.plan = WindowPlan.over(grid, ensemble.model.window_px, settings.overlap)
+        self._rows = [[w for w in self.plan.row(i) if tissue.covers(w)] for i in range(len(self.plan.ys))]
+        wanted = [*(window for row in self._rows for window in row), *also_read]
+        self._strips = StripReader(slide, grid, self.plan, wanted, workers=settings.reader_threads)
+
+    @property
+    def window_count(self) -> int:
+        """Windows the networks will see; the rest of the plan is skipped."""
+        return sum(len(row) for row in self._rows)
+
+    @torch.inference_mode()
+    def bands(self, progress: Progress | None = None) -> Iterator[Band]:
+        """Yields the slide from top to bottom, every grid row once; ``progress`` is told windows done and in all."""
+        plan, device = self.plan, self._ensemble.device
+        weight = gaussian_weight(self._ensemble.model.window_px).to(device)
+        pixels = _PixelRing(plan.window_height, plan.frame.width)
+        sums = _LogitRing(
+            len(self._ensemble), self._ensemble.model.num_classes, plan.window_height, plan.frame.width, device
+        )
+        done = 0
+        read_to = plan.frame.y
+        for index, strip in enumerate(self._strips):
+            pixels.put(read_to - plan.frame.y, strip)
+            read_to += len(strip)
+            for windows in self._batches(index):
+                batch = torch.stack([self._network_input(pixels, window) for window in windows])
+                logits = self._ensemble.logits(batch)
+                logits *= weight
+                for position, window in enumerate(windows):
+                    sums.add(window.y - plan.frame.y, window.x - plan.frame.x, logits[:, position], weight)
+                done += len(windows)
+                if progress is not None:
+                    progress(done, self.window_count)
+            yield from self._finish(*plan.final_rows(index), pixels, sums)
+
+    def _batches(self, index: int) -> Iterator[list[GridRegion]]:
+        row, size = self._rows[index], self._settings.batch_size
+        for start in range(0, len(row), size):
+            yield row[start : start + size]
+
+    def _network_input(self, pixels: _PixelRing, window: GridRegion) -> torch.Tensor:
+        rgb = pixels.get(window.y - self.plan.frame.y, window.height, window.x - self.plan.frame.x, window.width)
+        image = self._ensemble.model.normalisation.apply(rgb, self._statistics).to(self._ensemble.device)
+        inside = window.intersection(self._grid.region)
+        if inside is None or inside == window:
+            return image
+        # nnU-Net pads an image smaller than its window with zeros, after normalisation.
+        padded = torch.zeros_like(image)
+        rows = slice(inside.y - window.y, inside.y_end - window.y)
+        columns = slice(inside.x - window.x, inside.x_end - window.x)
+        padded[:, rows, columns] = image[:, rows, columns]
+        return padded
+
+    def _finish(self, y: int, y_end: int, pixels: _PixelRing, sums: _LogitRing) -> Iterator[Band]:
+        """Maps of the frame rows [y, y_end), cut to the grid; clears the rows in the ring."""
+        frame = self.plan.frame
+        region = GridRegion(frame.x, y, frame.width, y_end - y).intersection(self._grid.region)
+        if region is not None:
+            labels = np.zeros((region.height, region.width), dtype=np.uint8)
+            uncertainty = np.zeros((region.height, region.width), dtype=np.float32)
+            tissue = self._tissue.expand(region)
+            for tile in _column_chunks(region, tissue):
+                columns = slice(tile.x - region.x, tile.x_end - region.x)
+                logits = sums.mean(tile.y - frame.y, tile.height, tile.x - frame.x, tile.width)
+                probabilities = torch.softmax(logits, dim=1)
+                keep = tissue[:, columns]
+                predicted = probabilities.mean(0).argmax(0).to(torch.uint8).cpu().numpy()
+                labels[:, columns] = np.where(keep, predicted, 0)
+                measured = self._settings.measure.of(probabilities).cpu().numpy()
+                uncertainty[:, columns] = np.where(keep, measured, 0)
+            rgb = pixels.get(region.y - frame.y, region.height, region.x - frame.x, region.width)
+            yield Band(region.y, rgb, labels, uncertainty, tissue)
+        sums.clear(y - frame.y, y_end - y)
+
+
+class _PixelRing:
+    """The last ``height`` rows of the frame; row r lives at r modulo height."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._rows = np.zeros((height, width, 3), dtype=np.uint8)
+
+    def put(self, y: int, rows: NDArray[np.uint8]) -> None:
+        for ring, part in _ring_slices(y, len(rows), len(self._rows)):
+            self._rows[ring] = rows[part]
+
+    def get(self, y: int, height: int, x: int, width: int) -> NDArray[np.uint8]:
+        block = np.empty((height, width, 3), dtype=np.uint8)
+        for ring, part in _ring_slices(y, height, len(self._rows)):
+            block[part] = self._rows[ring, x : x + width]
+        return block
+
+
+class _LogitRing:
+    """Weighted sums of logits (folds, classes, height, width) and of weights; row r lives at r modulo height."""
+
+    def __init__(self, folds: int, classes: int, height: int, width: int, device: torch.device) -> None:
+        self._height = height
+        self._sums = torch.zeros((folds, classes, height, width), dtype=torch.float32, device=device)
+        self._weights = torch.zeros((height, width), dtype=torch.float32, device=device)
+
+    def add(self, y: int, x: int, weighted_logits: torch.Tensor, weight: torch.Tensor) -> None:
+        height, width = weight.shape
+        for ring, part in _ring_slices(y, height, self._height):
+            self._sums[:, :, ring, x : x + width] += weighted_logits[:, :, part]
+            self._weights[ring, x : x + width] += weight[part]
+
+    def mean(self, y: int, height: int, x: int, width: int) -> torch.Tensor:
+        parts = [
+            self._sums[:, :, ring, x : x + width] / self._weights[ring, x : x + width]
+            for ring, _ in _ring_slices(y, height, self._height)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+    def clear(self, y: int, height: int) -> None:
+        for ring, _ in _ring_slices(y, height, self._height):
+            self._sums[:, :, ring] = 0
+            self._weights[ring] = 0
+
+
+def _ring_slices(y: int, count: int, height: int) -> Iterator[tuple[slice, slice]]:
+    """Where ``count`` <= ``height`` rows from row ``y`` lie in the ring, beside their place in the block of rows."""
+    start = y % height
+    first = min(count, height - start)
+    yield slice(start, start + first), slice(0, first)
+    if first < count:
+        yield slice(0, count - first), slice(first, count)
+
+
+def _column_chunks(region: GridRegion, tissue: NDArray[np.bool_]) -> Iterator[GridRegion]:
+    """Column chunks of the band that hold tissue, so that glass costs no softmax."""
+    for x in range(0, region.width, _CHUNK_COLUMNS):
+        width = min(_CHUNK_COLUMNS, region.width - x)
+        if tissue[:, x : x + width].any():
+            yield GridRegion(region.x + x, region.y, width, region.height)

@@ -1,0 +1,1 @@
+"""Segmentation models: nnU-Net v2 ensembles in verified model folders."""

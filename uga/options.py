@@ -1,0 +1,36 @@
+"""What a user may choose for a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from uga.measures import Measure
+from uga.ranking import Exclusion, Scope, Strategy
+
+
+class RunOptions(BaseModel):
+    """Options that decide what a run writes, beside the slides and the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    spacing_um: Annotated[float, Field(gt=0)] | None = None
+    """Working spacing; None takes the model's."""
+    mpp: Annotated[float, Field(gt=0)] | None = None
+    """Pixel size of level 0 in um that overrides the slides' own."""
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    uncertainty: Measure = Measure.SOFT_CROSS_ENTROPY
+    top: Annotated[int, Field(ge=0)] = 20
+    patch_px: Annotated[int, Field(gt=0)] = 1024
+    stride_px: Annotated[int, Field(gt=0)] | None = None
+    """Distance of patch corners; None is the patch's side, a grid without overlap."""
+    strategy: Strategy = Strategy.MEAN
+    exclusion: Exclusion = Exclusion.PAPER
+    scope: Scope = Scope.COHORT
+    seed: int = 0
+
+    @property
+    def stride(self) -> int:
+        """Distance of patch corners in grid pixels."""
+        return self.patch_px if self.stride_px is None else self.stride_px

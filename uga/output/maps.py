@@ -1,0 +1,33 @@
+"""Reads regions of the label and uncertainty maps back from their TIFF pyramids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import openslide
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from uga.geometry import GridRegion
+
+
+class MapReader:
+    """A written map; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._image = openslide.OpenSlide(str(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._image.close()
+
+    def read(self, region: GridRegion) -> NDArray[np.uint8]:
+        """Values of a region, uint8 (h, w); 0 where it overhangs the map."""
+        pixels = self._image.read_region((region.x, region.y), 0, (region.width, region.height))
+        return np.ascontiguousarray(np.asarray(pixels)[..., 0])

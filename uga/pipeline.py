@@ -1,0 +1,348 @@
+"""One slide from pixels to a finished output folder."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from uga import __version__
+from uga.errors import SlideError
+from uga.geometry import Grid, SpacingUm
+from uga.inference import InferenceSettings, SlideInference
+from uga.output.boxes import to_boxes
+from uga.output.files import sha256_file, write_json
+from uga.output.manifest import clear_outputs, installed_versions, is_complete, write_manifest
+from uga.output.maps import MapReader
+from uga.output.package import PackageWriter, image_sha256
+from uga.output.report import REPORT_FILE, Provenance, SlideResult, write_slide_report
+from uga.output.schema import (
+    InputRecord,
+    ModelRecord,
+    RankedPatch,
+    RankedPatches,
+    RunIdentity,
+    SlideRecord,
+    UncertaintyRecord,
+)
+from uga.output.tiff import PyramidWriter
+from uga.ranking import PatchGrid, PatchScores, rank, to_uint8
+from uga.scores import write_scores
+from uga.slide import open_slide
+from uga.statistics import slide_statistics
+from uga.tissue import detect_tissue, read_tissue_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from uga.inference import Progress
+    from uga.inputs import SlideInput
+    from uga.model.ensemble import Ensemble
+    from uga.options import RunOptions
+    from uga.ranking import Candidate
+    from uga.slide import Slide
+    from uga.tissue import TissueMask
+
+log = logging.getLogger(__name__)
+
+RANKED_FILE = "ranked-patches.json"
+BOXES_FILE = "uncertain-patches.json"
+_SEGMENTATION = "images/segmentation"
+_UNCERTAINTY = "images/uncertainty"
+_THUMBNAIL_PX = 1600
+_GPU_BATCH = 8
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in each stage of a run."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time inside the block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class Pipeline:
+    """Runs one ensemble over slides with one set of options."""
+
+    def __init__(self, ensemble: Ensemble, options: RunOptions) -> None:
+        self.ensemble = ensemble
+        self.options = options
+        model = ensemble.model
+        self.spacing_um = model.spacing_um if options.spacing_um is None else options.spacing_um
+        self.model_record = ModelRecord(name=model.name, sha256=model.sha256, folds=ensemble.folds)
+        measure = options.uncertainty
+        self.uncertainty_record = UncertaintyRecord(
+            measure=measure.value, unit=measure.unit, full_scale=measure.full_scale
+        )
+
+    def run(self, source: SlideInput, folder: Path, progress: Progress | None = None) -> bool:
+        """Processes one slide into ``folder``.
+
+        Returns:
+            False if the folder already holds this very result, True if it was made.
+
+        Raises:
+            SlideError: the slide cannot be processed; nothing in the folder looks finished then.
+        """
+        started = datetime.now(UTC)
+        watch = Stopwatch()
+        with open_slide(source.path, mpp=self.options.mpp) as slide:
+            grid = slide.grid(self.spacing_um)
+            identity = self._identity(source, slide)
+            if is_complete(folder, identity):
+                return False
+            clear_outputs(folder)
+            with watch.stage("tissue"):
+                detected = detect_tissue(slide, grid)
+                tissue = detected if source.tissue_mask is None else read_tissue_mask(source.tissue_mask, slide, grid)
+            work = _SlideWork(self, source, slide, grid, tissue, folder, _slide_record(identity))
+            result = work.run(detected, watch, progress, started)
+        write_manifest(
+            folder,
+            identity,
+            started=started,
+            timings_s=watch.seconds,
+            peak_memory_bytes=peak_memory_bytes(),
+            device=str(self.ensemble.device),
+            outputs=result,
+        )
+        return True
+
+    def provenance(self, started: datetime, seconds: dict[str, float]) -> Provenance:
+        """What the reports say about how a result was made."""
+        model = self.ensemble.model
+        return Provenance(
+            model=self.model_record,
+            uncertainty=self.uncertainty_record,
+            labels=model.labels,
+            tumour_label=model.tumour_label,
+            options=self.options.model_dump(mode="json"),
+            versions=installed_versions(),
+            started=started,
+            timings_s=seconds,
+            device=str(self.ensemble.device),
+        )
+
+    def _identity(self, source: SlideInput, slide: Slide) -> RunIdentity:
+        options = self.options.model_dump(mode="json", exclude={"scope"})
+        options["spacing_um"] = self.spacing_um
+        options["precision"] = self.ensemble.precision
+        options["tissue_mask_sha256"] = None if source.tissue_mask is None else sha256_file(source.tissue_mask)
+        return RunIdentity(
+            uga_version=__version__,
+            input=InputRecord(
+                id=source.slide_id,
+                file=source.path.name,
+                width=slide.width_px,
+                height=slide.height_px,
+                mpp_x=slide.mpp.x,
+                mpp_y=slide.mpp.y,
+                quickhash=slide.quickhash,
+                centre=source.centre or None,
+                size_bytes=_size_bytes(source.path),
+            ),
+            model=self.model_record,
+            options=options,
+        )
+
+
+@dataclass(frozen=True)
+class _SlideWork:
+    """The stages of one slide, in order: maps, ranking, packages, report."""
+
+    pipeline: Pipeline
+    source: SlideInput
+    slide: Slide
+    grid: Grid
+    tissue: TissueMask
+    folder: Path
+    record: SlideRecord
+
+    def run(self, detected: TissueMask, watch: Stopwatch, progress: Progress | None, started: datetime) -> list[Path]:
+        """Writes everything but the manifest; returns the files written."""
+        with watch.stage("inference"):
+            candidates, facts = self._write_maps(detected, progress)
+        with watch.stage("ranking"):
+            write_scores(self.folder, candidates)
+            packages = self._write_ranking(candidates)
+        with watch.stage("report"):
+            result = SlideResult(
+                slide=self.record,
+                segmentation=self.segmentation,
+                uncertainty=self.uncertainty,
+                packages=packages,
+                thumbnail=self.slide.thumbnail(_THUMBNAIL_PX),
+                facts=facts,
+            )
+            write_slide_report(self.folder / REPORT_FILE, result, self.pipeline.provenance(started, watch.seconds))
+        own = ["images", "patches", RANKED_FILE, BOXES_FILE, REPORT_FILE, "patch-scores.csv"]
+        return [path for name in own for path in _files(self.folder / name)]
+
+    @property
+    def segmentation(self) -> Path:
+        return self.folder / _SEGMENTATION / f"{self.source.stem}.tif"
+
+    @property
+    def uncertainty(self) -> Path:
+        return self.folder / _UNCERTAINTY / f"{self.source.stem}.tif"
+
+    def _write_maps(self, detected: TissueMask, progress: Progress | None) -> tuple[list[Candidate], dict[str, str]]:
+        options, ensemble, grid = self.pipeline.options, self.pipeline.ensemble, self.grid
+        patches = PatchGrid(grid, options.patch_px, options.stride)
+        tumour = ensemble.model.tumour_value
+        measure = options.uncertainty
+        scores = PatchScores(patches, tumour_label=tumour, full_scale=measure.full_scale)
+        needs_statistics = ensemble.model.normalisation.needs_statistics
+        inference = SlideInference(
+            self.slide,
+            grid,
+            self.tissue,
+            ensemble,
+            slide_statistics(self.slide, grid, detected) if needs_statistics else None,
+            InferenceSettings(
+                measure=measure,
+                overlap=options.overlap,
+                batch_size=_GPU_BATCH if ensemble.device.type == "cuda" else 1,
+            ),
+            also_read=patches.with_tissue(self.tissue),
+        )
+        log.info("%s: %d x %d px at %g um, %d windows", self.source.slide_id, grid.width, grid.height, grid.spacing_um,
+                 inference.window_count)  # fmt: skip
+        spacing = SpacingUm(grid.spacing_um, grid.spacing_um)
+        tissue_px = tumour_px = 0
+        with ExitStack() as stack:
+            segmentation = stack.enter_context(
+                PyramidWriter(
+                    self.segmentation,
+                    width=grid.width,
+                    height=grid.height,
+                    spacing_um=spacing,
+                    kind="labels",
+                    description="UGA segmentation; labels "
+                    + ", ".join(f"{value}={name}" for name, value in ensemble.model.labels.items()),
+                    value_range=(0, max(ensemble.model.labels.values())),
+                )
+            )
+            uncertainty = stack.enter_context(
+                PyramidWriter(
+                    self.uncertainty,
+                    width=grid.width,
+                    height=grid.height,
+                    spacing_um=spacing,
+                    kind="gray",
+                    description=f"UGA uncertainty; {measure.value}; value = grey * {measure.full_scale:g} / 255 "
+                    f"{measure.unit}",
+                    value_range=(0, 255),
+                )
+            )
+            for band in inference.bands(progress):
+                segmentation.append(band.labels)
+                uncertainty.append(to_uint8(band.uncertainty, measure.full_scale))
+                scores.add(band)
+                tissue_px += int(band.tissue.sum())
+                tumour_px += int((band.labels == tumour).sum())
+        px_per_mm2 = (1000 / grid.spacing_um) ** 2
+        windows = len(inference.plan.xs) * len(inference.plan.ys)
+        facts = {
+            "Tissue": f"{tissue_px / px_per_mm2:.2f} mm²",
+            f"Predicted {ensemble.model.tumour_label}": f"{tumour_px / px_per_mm2:.3f} mm²",
+            "Windows": f"{inference.window_count} of {windows} (the others hold no tissue)",
+        }
+        return scores.candidates(self.source.slide_id, self.source.centre), facts
+
+    def _write_ranking(self, candidates: list[Candidate]) -> list[Path]:
+        options, model = self.pipeline.options, self.pipeline.ensemble.model
+        chosen = rank(
+            candidates, top=options.top, strategy=options.strategy, exclusion=options.exclusion, seed=options.seed
+        )
+        exporter = PatchExporter(
+            self.slide,
+            self.grid,
+            self.segmentation,
+            self.uncertainty,
+            PackageWriter(
+                folder=self.folder,
+                slide=self.record,
+                model=self.pipeline.model_record,
+                uncertainty=self.pipeline.uncertainty_record,
+                labels=model.labels,
+                tumour_label=model.tumour_label,
+                grid=self.grid,
+            ),
+        )
+        packages, patches = [], []
+        for number, candidate in enumerate(chosen, start=1):
+            package, patch = exporter.export(candidate, number)
+            packages.append(package)
+            patches.append(patch.model_copy(update={"folder": package.relative_to(self.folder).as_posix()}))
+        ranked = RankedPatches(
+            slide=self.record,
+            model=self.pipeline.model_record,
+            uncertainty=self.pipeline.uncertainty_record,
+            patch_size_px=options.patch_px,
+            spacing_um=self.grid.spacing_um,
+            patches=tuple(patches),
+        )
+        write_json(self.folder / RANKED_FILE, ranked)
+        write_json(self.folder / BOXES_FILE, to_boxes(ranked))
+        return packages
+
+
+@dataclass(frozen=True)
+class PatchExporter:
+    """Writes annotation packages of one slide from the slide and its written maps."""
+
+    slide: Slide
+    grid: Grid
+    segmentation: Path
+    uncertainty: Path
+    writer: PackageWriter
+
+    def export(self, candidate: Candidate, number: int) -> tuple[Path, RankedPatch]:
+        """Writes the package of one candidate; returns its folder and its entry in the ranked list."""
+        region = candidate.region
+        image = self.slide.read(self.grid, region)
+        patch = RankedPatch.of(candidate, rank=number, grid=self.grid, image_sha256=image_sha256(image))
+        with MapReader(self.segmentation) as labels, MapReader(self.uncertainty) as uncertainty:
+            package = self.writer.write(
+                patch, region, image=image, prediction=labels.read(region), uncertainty=uncertainty.read(region)
+            )
+        return package, patch
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _slide_record(identity: RunIdentity) -> SlideRecord:
+    return SlideRecord(**identity.input.model_dump(exclude={"size_bytes"}))
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return sum(file.stat().st_size for file in _files(path))
+    except OSError as error:
+        msg = f"{path.name} cannot be read ({error.strerror}); check its permissions."
+        raise SlideError(msg) from error
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]

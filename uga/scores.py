@@ -1,0 +1,55 @@
+"""``patch-scores.csv``: the score of every patch with tissue, so that slides can be ranked anew without their images."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
+
+from uga.errors import UserError
+from uga.output.files import write_atomic
+from uga.ranking import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+SCORES_FILE = "patch-scores.csv"
+_COLUMNS = [field.name for field in fields(Candidate)]
+_INTEGERS = {"x", "y", "size"}
+_TEXTS = {"slide_id", "centre"}
+
+
+def write_scores(folder: Path, candidates: Iterable[Candidate]) -> None:
+    """Write the table; ``x``, ``y``, ``size`` are pixels of the working grid, ``x``, ``y`` the top-left corner."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(candidate) for candidate in candidates)
+    write_atomic(folder / SCORES_FILE, text.getvalue().encode())
+
+
+def read_scores(folder: Path) -> list[Candidate]:
+    """Read the table of an output folder; numbers come back exactly.
+
+    Raises:
+        UserError: the file is missing or not such a table.
+    """
+    path = folder / SCORES_FILE
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [_candidate(row) for row in csv.DictReader(stream, strict=True)]
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        msg = f"{path} cannot be read as a table of patch scores; run the slide again."
+        raise UserError(msg) from error
+
+
+def _candidate(row: dict[str, str]) -> Candidate:
+    return Candidate(**{name: _value(name, row[name]) for name in _COLUMNS})  # type: ignore[arg-type]
+
+
+def _value(name: str, text: str) -> str | int | float:
+    if name in _TEXTS:
+        return text
+    return int(text) if name in _INTEGERS else float(text)

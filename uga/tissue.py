@@ -1,0 +1,396 @@
+"""Where tissue is: found in the image at low resolution, or read from a mask the user gives.
+
+A `TissueMask` only says which windows need the network and which pixels count; it never changes their values.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from uga.errors import SlideError
+from uga.geometry import Grid, GridRegion
+from uga.slide.metaimage_reader import METAIMAGE_SUFFIXES, MetaImage
+from uga.slide.resample import any_covered, coverage
+from uga.slide.spacing import level_scale
+from uga.slide.tiff_reader import TiffImage, is_tiff
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from uga.geometry import SpacingUm
+    from uga.slide import Slide
+    from uga.slide.reader import Rgb
+
+log = logging.getLogger(__name__)
+
+CELL_UM = 8.0
+
+_STRIP_CELLS = 128
+_READERS = 4
+_MASK_BLOCK_PX = 2048
+_MASK_SIZE_TOLERANCE = 0.01
+_MASK_SPACING_UM = 80.0
+
+# Saturation (0..255) between glass and H&E: Otsu finds the threshold, these bounds keep it from splitting tissue in
+# half on a slide that is all tissue, or noise on one that has none. 30 is also the ranking's bound for white.
+_SATURATION_BOUNDS = (12, 30)
+_SATURATION_ONE_CLASS = 20
+_MIN_CLASS_DISTANCE = 12
+
+_BORDER_VALUE = 30
+_INK_VALUE = 110
+_GAP_UM = 24.0
+_SPECK_UM2 = 10_000.0
+_SPECK_SHARE = 0.02
+_HOLE_UM2 = 100_000.0
+_INK_UM2 = 20_000.0
+_INK_RIM_UM = 40.0
+_MARGIN_UM = 24.0
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMask:
+    """Tissue in square cells of the working grid.
+
+    Attributes:
+        grid: The working grid.
+        cell_px: Side of a cell in grid pixels.
+        cells: bool (ceil(grid.height / cell_px), ceil(grid.width / cell_px)), True where there is tissue.
+    """
+
+    grid: Grid
+    cell_px: int
+    cells: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        shape = -(-self.grid.height // self.cell_px), -(-self.grid.width // self.cell_px)
+        if self.cells.shape != shape or self.cells.dtype != np.bool_:
+            raise ValueError(f"cells are {self.cells.dtype} {self.cells.shape}, not bool {shape}")
+
+    def covers(self, region: GridRegion) -> bool:
+        """Whether the region touches a tissue cell."""
+        inside = region.intersection(self.grid.region)
+        if inside is None:
+            return False
+        sums, cell = self._sums, self.cell_px
+        x, y, x_end, y_end = inside.x // cell, inside.y // cell, -(-inside.x_end // cell), -(-inside.y_end // cell)
+        return bool(sums[y_end, x_end] - sums[y, x_end] - sums[y_end, x] + sums[y, x] > 0)
+
+    def fraction(self, region: GridRegion) -> float:
+        """Share of the region's pixels, 0..1, that are tissue; pixels outside the slide are none."""
+        inside = region.intersection(self.grid.region)
+        if inside is None:
+            return 0.0
+        pixels = (
+            self._pixels(inside.x_end, inside.y_end)
+            - self._pixels(inside.x, inside.y_end)
+            - self._pixels(inside.x_end, inside.y)
+            + self._pixels(inside.x, inside.y)
+        )
+        return pixels / (region.width * region.height)
+
+    def expand(self, region: GridRegion) -> NDArray[np.bool_]:
+        """Tissue per grid pixel, bool (region.height, region.width); False outside the slide."""
+        tissue = np.zeros((region.height, region.width), np.bool_)
+        inside = region.intersection(self.grid.region)
+        if inside is None:
+            return tissue
+        rows = np.arange(inside.y, inside.y_end) // self.cell_px
+        columns = np.arange(inside.x, inside.x_end) // self.cell_px
+        top, left = inside.y - region.y, inside.x - region.x
+        tissue[top : top + inside.height, left : left + inside.width] = self.cells[rows][:, columns]
+        return tissue
+
+    @cached_property
+    def _sums(self) -> NDArray[np.int64]:
+        """Summed-area table: tissue cells above and left of each cell corner."""
+        sums = np.zeros((self.cells.shape[0] + 1, self.cells.shape[1] + 1), np.int64)
+        self.cells.cumsum(axis=0, dtype=np.int64).cumsum(axis=1, out=sums[1:, 1:])
+        return sums
+
+    def _pixels(self, x: int, y: int) -> int:
+        """Tissue pixels above and left of a grid corner; the table is bilinear within a cell, so this is exact."""
+        row, y_rest = divmod(y, self.cell_px)
+        column, x_rest = divmod(x, self.cell_px)
+        sums, cell = self._sums, self.cell_px
+        row_next, column_next = min(row + 1, sums.shape[0] - 1), min(column + 1, sums.shape[1] - 1)
+        above = (cell - x_rest) * int(sums[row, column]) + x_rest * int(sums[row, column_next])
+        below = (cell - x_rest) * int(sums[row_next, column]) + x_rest * int(sums[row_next, column_next])
+        return (cell - y_rest) * above + y_rest * below
+
+
+def detect_tissue(slide: Slide, grid: Grid) -> TissueMask:
+    """Find H&E-stained tissue in the image at about 8 um.
+
+    The stain's saturation above Otsu's threshold (IEEE Trans. SMC 9:62, 1979) within fixed bounds, without scanner
+    borders and ink, without specks, with small holes filled and a margin of 24 um. A slide without tissue gives an
+    empty mask.
+
+    Raises:
+        SlideError: The pixels are damaged or cut off.
+    """
+    coarse, cell_px = _cell_grid(grid)
+    picture = np.empty((coarse.height, coarse.width, 3), np.uint8)
+
+    def read(top: int) -> None:
+        height = min(_STRIP_CELLS, coarse.height - top)
+        picture[top : top + height] = slide.read(coarse, GridRegion(0, top, coarse.width, height))
+
+    with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1), thread_name_prefix="tissue") as readers:
+        for _ in readers.map(read, range(0, coarse.height, _STRIP_CELLS)):
+            pass
+    cells = tissue_in(picture, coarse.spacing_um)
+    log.debug("%s: %.1f %% of the slide is tissue", slide.path, 100 * float(cells.mean()))
+    return TissueMask(grid, cell_px, cells)
+
+
+def tissue_in(picture: Rgb, spacing_um: float) -> NDArray[np.bool_]:
+    """Tissue of an H&E picture at low resolution.
+
+    Args:
+        picture: uint8 (h, w, 3).
+        spacing_um: Its spacing, best 4 to 16 um/px.
+
+    Returns:
+        bool (h, w).
+    """
+    excluded, ink = _not_tissue(picture, spacing_um)
+    saturation = _saturation(cv2.GaussianBlur(picture, (3, 3), 0))
+    # Never-scanned parts are pure white; they would hide the glass's own tint from the threshold.
+    counted = ~excluded & (picture.min(axis=2) < 255)
+    stained = (saturation > _threshold(saturation[counted])) & ~excluded
+    pixel_um2 = spacing_um**2
+    # Joined over the gaps of fat and loose stroma first: their thin walls are tissue, not specks.
+    tissue = cv2.morphologyEx(stained.astype(np.uint8), cv2.MORPH_CLOSE, _disc(max(1, round(_GAP_UM / spacing_um)))) > 0
+    tissue = _without_small(tissue, min(_SPECK_UM2 / pixel_um2, _SPECK_SHARE * tissue.size))
+    tissue = ~_without_small(~tissue, _HOLE_UM2 / pixel_um2, keep_at_border=True)
+    tissue = cv2.dilate(tissue.astype(np.uint8), _disc(max(1, round(_MARGIN_UM / spacing_um)))) > 0
+    found: NDArray[np.bool_] = tissue & ~ink
+    return found
+
+
+def read_tissue_mask(path: Path, slide: Slide, grid: Grid) -> TissueMask:
+    """Read a user's mask: TIFF, MetaImage or PNG; every pixel that is not zero is tissue.
+
+    The mask lies over the whole slide. A cell is tissue if any mask pixel in it is.
+
+    Raises:
+        SlideError: The file is not a mask, or its size or proportions are not the slide's.
+    """
+    coarse, cell_px = _cell_grid(grid)
+    mask = _open_mask(path)
+    try:
+        full_x, full_y = _mask_scale(path, mask, slide)
+        # The coarsest level that still has a pixel for every grid pixel.
+        level, (step_x, step_y) = 0, (1.0, 1.0)
+        for index, size in enumerate(mask.level_sizes):
+            x, y = level_scale(mask.level_sizes[0], size)
+            if x * full_x <= grid.scale_x and y * full_y <= grid.scale_y:
+                level, (step_x, step_y) = index, (x, y)
+        width, height = mask.level_sizes[level]
+        ratio_x, ratio_y = coarse.scale_x / (full_x * step_x), coarse.scale_y / (full_y * step_y)
+        cells = np.zeros((coarse.height, coarse.width), np.bool_)
+        for block in coarse.region.tiles(max(1, int(_MASK_BLOCK_PX / max(ratio_x, ratio_y)))):
+            rows = coverage(block.y, block.y_end, ratio_y, height)
+            columns = coverage(block.x, block.x_end, ratio_x, width)
+            pixels = mask.read(level, columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+            cells[block.y : block.y_end, block.x : block.x_end] = any_covered(pixels, rows, columns)
+    finally:
+        mask.close()
+    return TissueMask(grid, cell_px, cells)
+
+
+def _cell_grid(grid: Grid) -> tuple[Grid, int]:
+    """The grid whose pixels are exactly the cells of ``grid``, and the cells' side in pixels of ``grid``."""
+    cell = max(1, round(CELL_UM / grid.spacing_um))
+    cells = Grid(
+        spacing_um=grid.spacing_um * cell,
+        scale_x=grid.scale_x * cell,
+        scale_y=grid.scale_y * cell,
+        width=-(-grid.width // cell),
+        height=-(-grid.height // cell),
+    )
+    return cells, cell
+
+
+def _saturation(picture: Rgb) -> NDArray[np.uint8]:
+    """HSV saturation, counted only as far as green is what is missing, uint8 (h, w).
+
+    Haematoxylin and eosin both absorb green most; for them this is the saturation of HSV. Yellowed glass, green ink
+    and other tints of no stain give about zero.
+    """
+    red_or_blue = np.maximum(picture[..., 0], picture[..., 2])
+    missing = red_or_blue - np.minimum(picture[..., 1], red_or_blue)
+    value = np.maximum(picture.max(axis=2), 1)
+    saturation: NDArray[np.uint8] = (missing.astype(np.uint16) * 255 // value).astype(np.uint8)
+    return saturation
+
+
+def _threshold(saturation: NDArray[np.uint8]) -> float:
+    """Otsu's threshold within bounds; a fixed one where the picture has one class only."""
+    if not saturation.size:
+        return _SATURATION_ONE_CLASS
+    otsu, _ = cv2.threshold(saturation.reshape(1, -1), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    above = saturation > otsu
+    if above.all() or not above.any():
+        return _SATURATION_ONE_CLASS
+    if float(saturation[above].mean()) - float(saturation[~above].mean()) < _MIN_CLASS_DISTANCE:
+        return _SATURATION_ONE_CLASS
+    return min(max(float(otsu), _SATURATION_BOUNDS[0]), _SATURATION_BOUNDS[1])
+
+
+def _not_tissue(picture: Rgb, spacing_um: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels that cannot be H&E, and those of them that are strokes of a pen or a scanner's border.
+
+    In blue and green ink green exceeds red, which no H&E does. Black ink and borders are dark without colour, while the
+    darkest nuclei and folds stay purple. Red ink is redder than blood.
+    """
+    red, green, blue = (picture[..., channel].astype(np.int16) for channel in range(3))
+    value, chroma = picture.max(axis=2), np.ptp(picture, axis=2)
+    black = (value <= _BORDER_VALUE) | ((value < _INK_VALUE) & (chroma < value // 6 + 6))
+    cold = green - red
+    marked = (cold > 20) & (chroma > 50)
+    red_marked = (red > 140) & (green < 70) & (blue < 90) & (np.abs(green - blue) < 40)
+    # Strokes fade outwards: a rim of the same tint belongs to them.
+    rim = _disc(max(1, round(_INK_RIM_UM / spacing_um)))
+    pen = _grown(marked, (cold > 4) & (chroma > _SATURATION_BOUNDS[0]), rim)
+    pen |= _grown(red_marked, (red - green > 12) & (blue - green < 12), rim)
+    excluded: NDArray[np.bool_] = black | pen
+    # Small black spots within tissue (pigment, folds) are no pen.
+    strokes = _without_small(excluded, _INK_UM2 / spacing_um**2)
+    return excluded, strokes
+
+
+def _grown(seed: NDArray[np.bool_], allowed: NDArray[np.bool_], reach: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """``seed`` and what of ``allowed`` lies within ``reach`` (a structuring element) of it."""
+    grown: NDArray[np.bool_] = seed | (allowed & (cv2.dilate(seed.astype(np.uint8), reach) > 0))
+    return grown
+
+
+def _without_small(mask: NDArray[np.bool_], min_pixels: float, *, keep_at_border: bool = False) -> NDArray[np.bool_]:
+    """Without connected parts of fewer than ``min_pixels``; those cut by the border may be kept, being larger."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    kept = stats[:, cv2.CC_STAT_AREA] >= min_pixels
+    if keep_at_border:
+        height, width = mask.shape
+        left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
+        right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
+        kept |= (left == 0) | (top == 0) | (right == width) | (bottom == height)
+    kept[0] = False
+    large: NDArray[np.bool_] = kept[labels]
+    return large
+
+
+def _disc(radius: int) -> NDArray[np.uint8]:
+    disc: NDArray[np.uint8] = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return disc
+
+
+class _Mask(Protocol):
+    """A mask file: sizes and spacing as for a slide, pixels as bool."""
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def spacing(self) -> SpacingUm | None: ...
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.bool_]: ...
+    def close(self) -> None: ...
+
+
+class _TiffMask:
+    def __init__(self, path: Path) -> None:
+        self._image = TiffImage(path, missing=0)
+        self.level_sizes = self._image.level_sizes
+        self.spacing = self._image.spacing
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.bool_]:
+        return _nonzero(self._image.read(level, x, y, width, height))
+
+    def close(self) -> None:
+        self._image.close()
+
+
+class _WholeMask:
+    """A mask of one level that is held in memory or read by SimpleITK."""
+
+    def __init__(self, image: MetaImage | NDArray[np.generic], spacing: SpacingUm | None) -> None:
+        self._image = image
+        size = (image.width, image.height) if isinstance(image, MetaImage) else (image.shape[1], image.shape[0])
+        self.level_sizes: tuple[tuple[int, int], ...] = (size,)
+        self.spacing = spacing
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.bool_]:  # noqa: ARG002
+        if isinstance(self._image, MetaImage):
+            return _nonzero(self._image.read(x, y, width, height))
+        return _nonzero(self._image[y : y + height, x : x + width])
+
+    def close(self) -> None:
+        pass
+
+
+def _open_mask(path: Path) -> _Mask:
+    try:
+        tiff = is_tiff(path)
+    except OSError as error:
+        raise SlideError(
+            f"{path}: the tissue mask cannot be read ({error.strerror}); check path and rights."
+        ) from error
+    if tiff:
+        return _TiffMask(path)
+    if path.suffix.lower() in METAIMAGE_SUFFIXES:
+        image = MetaImage(path)
+        return _WholeMask(image, image.spacing)
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            return _WholeMask(np.asarray(picture), None)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SlideError(f"{path}: not a readable tissue mask; give a TIFF, .mha or (smaller) PNG file.") from error
+
+
+def _nonzero(pixels: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Any colour channel not zero; an alpha channel says nothing about tissue."""
+    if pixels.ndim == 2:
+        return np.asarray(pixels != 0)
+    colours = pixels.shape[2] - (pixels.shape[2] in {2, 4})
+    return np.asarray((pixels[..., :colours] != 0).any(axis=2))
+
+
+def _mask_scale(path: Path, mask: _Mask, slide: Slide) -> tuple[float, float]:
+    """Level-0 pixels of the slide per mask pixel in x and y, from the spacings or, without, from the proportions."""
+    width, height = mask.level_sizes[0]
+    if (width, height) == (slide.width_px, slide.height_px):
+        return 1.0, 1.0
+    spacing = mask.spacing
+    # Editors that know no spacing write their 72, 96 or 300 dpi.
+    if spacing is not None and spacing.x <= _MASK_SPACING_UM and spacing.y <= _MASK_SPACING_UM:
+        scale = spacing.x / slide.mpp.x, spacing.y / slide.mpp.y
+        if _fits(width * scale[0], slide.width_px, scale[0]) and _fits(height * scale[1], slide.height_px, scale[1]):
+            return scale
+        raise SlideError(
+            f"{path}: the tissue mask is {width * spacing.x / 1000:.3f} x {height * spacing.y / 1000:.3f} mm, "
+            f"the slide {slide.width_px * slide.mpp.x / 1000:.3f} x {slide.height_px * slide.mpp.y / 1000:.3f} mm; "
+            f"give a mask of this whole slide."
+        )
+    scale = level_scale((slide.width_px, slide.height_px), (width, height))
+    mean = max(scale)
+    if _fits(width * mean, slide.width_px, mean) and _fits(height * mean, slide.height_px, mean):
+        return scale
+    raise SlideError(
+        f"{path}: the tissue mask of {width} x {height} px has not the proportions of the slide "
+        f"({slide.width_px} x {slide.height_px} px); give a mask of this whole slide."
+    )
+
+
+def _fits(found: float, wanted: float, pixel: float) -> bool:
+    return abs(found - wanted) <= max(_MASK_SIZE_TOLERANCE * wanted, 1.5 * pixel)

@@ -1,0 +1,1 @@
+"""Slides and reference annotations in, a five-fold nnU-Net ensemble out."""

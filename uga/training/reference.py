@@ -1,0 +1,135 @@
+"""Reference label maps on the working grid, read region by region so that a whole slide never has to fit in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, Self
+
+import numpy as np
+import tifffile
+
+from uga.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from uga.geometry import Grid, GridRegion
+    from uga.training.labels import LabelMapping
+
+
+class Reference(Protocol):
+    """Model labels of any region of the grid; 0 outside the slide."""
+
+    def read(self, region: GridRegion) -> npt.NDArray[np.uint8]:
+        """Labels (height, width), uint8."""
+        ...
+
+
+class BenignReference:
+    """The reference of a slide that is known to hold no tumour: background everywhere."""
+
+    def read(self, region: GridRegion) -> npt.NDArray[np.uint8]:
+        """Zeros (height, width), uint8."""
+        return np.zeros((region.height, region.width), np.uint8)
+
+
+class MaskReference:
+    """A single-channel TIFF over the whole slide, pyramid or not, at any spacing.
+
+    The mask and the slide share the top-left corner and the physical extent. The level with exactly the grid's size
+    is read pixel by pixel; otherwise the coarsest level that is at least as fine as the grid, nearest neighbour.
+    """
+
+    def __init__(self, path: Path, grid: Grid, mapping: LabelMapping) -> None:
+        self._path = path
+        self._grid = grid
+        self._mapping = mapping
+        try:
+            self._file = tifffile.TiffFile(path)
+            levels = list(self._file.series[0].levels)
+        except (OSError, tifffile.TiffFileError, IndexError, ValueError) as error:
+            raise UserError(f"The reference mask {path} cannot be read as a TIFF: {error}.") from error
+        pages = [level.keyframe for level in levels]
+        if any(page.samplesperpixel != 1 or page.dtype != np.uint8 for page in pages):
+            self._file.close()
+            raise UserError(f"The reference mask {path} is not a single-channel 8-bit TIFF; convert it to one.")
+        fine_enough = [page for page in pages if page.imagewidth >= grid.width - 1]
+        if not fine_enough:
+            self._file.close()
+            raise UserError(
+                f"The reference mask {path} is {pages[0].imagewidth} px wide, coarser than the slide at "
+                f"{grid.spacing_um} um/px ({grid.width} px); export it at that spacing."
+            )
+        self._page = min(fine_enough, key=lambda page: page.imagewidth)
+        if abs(self._page.imagelength / self._page.imagewidth / (grid.height / grid.width) - 1) > 0.02:
+            self._file.close()
+            raise UserError(f"The reference mask {path} has another shape than its slide; they do not belong together.")
+        same = abs(self._page.imagewidth - grid.width) <= 1 and abs(self._page.imagelength - grid.height) <= 1
+        self._step_x = 1.0 if same else _step(self._page.imagewidth, grid.width, grid.scale_x)
+        self._step_y = 1.0 if same else _step(self._page.imagelength, grid.height, grid.scale_y)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def read(self, region: GridRegion) -> npt.NDArray[np.uint8]:
+        """Model labels (height, width), uint8; 0 outside the slide.
+
+        Raises:
+            UserError: the mask holds a value the mapping does not name.
+        """
+        labels = np.zeros((region.height, region.width), np.uint8)
+        inside = region.intersection(self._grid.region)
+        if inside is None:
+            return labels
+        xs = _nearest(inside.x, inside.x_end, self._step_x, self._page.imagewidth)
+        ys = _nearest(inside.y, inside.y_end, self._step_y, self._page.imagelength)
+        block = self._read_page(int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1)
+        values = block[np.ix_(ys - ys[0], xs - xs[0])]
+        top, left = inside.y - region.y, inside.x - region.x
+        labels[top : top + inside.height, left : left + inside.width] = self._mapping.apply(values, str(self._path))
+        return labels
+
+    def _read_page(self, x: int, y: int, x_end: int, y_end: int) -> npt.NDArray[np.uint8]:
+        page = self._page
+        rows, columns = page.chunks[0], page.chunks[1]
+        across = -(-page.imagewidth // columns)
+        out = np.zeros((y_end - y, x_end - x), np.uint8)
+        for row in range(y // rows, (y_end - 1) // rows + 1):
+            for column in range(x // columns, (x_end - 1) // columns + 1):
+                index = row * across + column
+                if page.databytecounts[index] == 0:
+                    continue  # sparse TIFF: a tile that was never written is zero
+                self._file.filehandle.seek(page.dataoffsets[index])
+                data = self._file.filehandle.read(page.databytecounts[index])
+                decoded = page.decode(data, index, jpegtables=page.jpegtables)[0]
+                tile = np.asarray(decoded, np.uint8).reshape(decoded.shape[-3], decoded.shape[-2])
+                tile_y, tile_x = row * rows, column * columns
+                y0, y1 = max(y, tile_y), min(y_end, tile_y + tile.shape[0])
+                x0, x1 = max(x, tile_x), min(x_end, tile_x + tile.shape[1])
+                out[y0 - y : y1 - y, x0 - x : x1 - x] = tile[y0 - tile_y : y1 - tile_y, x0 - tile_x : x1 - tile_x]
+        return out
+
+
+def _nearest(start: int, end: int, step: float, size: int) -> npt.NDArray[np.intp]:
+    centres = (np.arange(start, end) + 0.5) * step
+    return np.minimum(np.floor(centres).astype(np.intp), size - 1)
+
+
+def _step(mask_px: int, grid_px: int, scale: float) -> float:
+    """Mask pixels per grid pixel; exact where the mask is the slide's level 0 divided by a whole number."""
+    step = mask_px / grid_px
+    divisor = round(scale / step)
+    if divisor >= 1 and abs(scale / divisor / step - 1) < 0.01:
+        return scale / divisor
+    return step

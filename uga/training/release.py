@@ -1,0 +1,105 @@
+"""From nnU-Net's results to a model folder that carries its provenance."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+import uga
+from uga.errors import UserError
+from uga.model.card import About, Training
+from uga.model.importer import import_model
+from uga.training.folds import results_folder, validation_dice
+from uga.training.labels import TUMOUR
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from uga.model.folder import Model
+    from uga.training.dataset import Dataset
+    from uga.training.presets import Preset
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("nnunetv2", "torch", "numpy", "batchgeneratorsv2", "dynamic-network-architectures")
+
+
+class ReleaseNotes(BaseModel):
+    """What an author says about a model.
+
+    Attributes:
+        name: Name of the model.
+        description: One or two sentences.
+        intended_use: What it is for and what not; None for the default, research use.
+        data: What it was trained on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    description: str
+    data: str
+    intended_use: str | None = None
+
+
+def release(dataset: Dataset, preset: Preset, target: Path, *, folds: int, notes: ReleaseNotes) -> Model:
+    """Make a model folder of a trained ensemble, with splits and validation Dice.
+
+    Args:
+        dataset: The dataset, all folds trained.
+        preset: What it was trained with.
+        target: The new model folder; must not exist, or be empty.
+        folds: Number of folds.
+        notes: What the author says.
+
+    Raises:
+        UserError: a fold is not trained to its end.
+        ModelError: the target exists.
+    """
+    results = results_folder(dataset)
+    for fold in range(folds):
+        if not (results / f"fold_{fold}" / "validation.json").exists():
+            raise UserError(f"Fold {fold} in {results} is not trained to its end; run the training again to resume it.")
+    index = dataset.index()
+    details: dict[str, str | int | float | bool] = {
+        "preset": preset.notes.description,
+        "patches": len(index.patches),
+        "patients": len({record.patient for record in index.patches}),
+        "slides": len({record.case for record in index.patches}),
+        "patch_px": preset.notes.sampling.patch_px,
+        "benign_per_tumour": preset.notes.sampling.benign_per_tumour,
+        "epochs": preset.notes.training.epochs,
+        "iterations_per_epoch": preset.notes.training.iterations_per_epoch,
+        "initial_lr": preset.notes.training.initial_lr,
+    }
+    for fold in range(folds):
+        dice = validation_dice(results, fold)[TUMOUR].dice
+        if dice is not None:
+            details[f"fold_{fold}_validation_tumour_dice"] = round(dice, 4)
+    training = Training(
+        data=notes.data,
+        seed=preset.notes.training.seed,
+        trainer="uga.training (nnU-Net v2 trainer)",
+        versions={
+            "uga": uga.__version__,
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in _PACKAGES},
+        },
+        details=details,
+    )
+    about = About(description=notes.description, training=training)
+    if notes.intended_use is not None:
+        about = about.model_copy(update={"intended_use": notes.intended_use})
+    return import_model(
+        results,
+        target,
+        name=notes.name,
+        tumour_label=TUMOUR,
+        spacing_um=preset.notes.spacing_um,
+        folds=range(folds),
+        about=about,
+    )
