@@ -48,7 +48,9 @@ def test_values_by_hand() -> None:
     # q is the normalised geometric mean of the folds: here (1/3, 2/3) from odds 1:1 and 1:4.
     p = torch.tensor([[0.5, 0.5], [0.2, 0.8]])
     mean_log = np.log([[0.5, 0.5], [0.2, 0.8]]).mean(0)
-    assert Measure.MEAN_LOG_SOFTMAX.of(p).item() == pytest.approx(-(np.array([1 / 3, 2 / 3]) * mean_log).sum(), abs=1e-6)
+    assert Measure.MEAN_LOG_SOFTMAX.of(p).item() == pytest.approx(
+        -(np.array([1 / 3, 2 / 3]) * mean_log).sum(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("measure", list(Measure))

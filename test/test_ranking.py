@@ -109,7 +109,9 @@ def test_a_stride_that_does_not_divide_the_patch_is_refused() -> None:
 
 def test_black_and_white_are_the_thresholds_of_8_bit_hsv() -> None:
     rng = np.random.default_rng(0)
-    rgb = np.concatenate([rng.integers(0, 256, (2000, 3)), rng.integers(200, 256, (2000, 3)), rng.integers(0, 40, (500, 3))])
+    rgb = np.concatenate(
+        [rng.integers(0, 256, (2000, 3)), rng.integers(200, 256, (2000, 3)), rng.integers(0, 40, (500, 3))]
+    )
     black, white = black_and_white(rgb[None].astype(np.uint8))
     for colour, is_black, is_white in zip(rgb, black[0], white[0], strict=True):
         _, saturation, value = colorsys.rgb_to_hsv(*(colour / 255))
@@ -155,7 +157,7 @@ def test_the_same_place_on_two_slides_does_not_overlap() -> None:
         (0.40, 0.30, 0.0, False, False),
     ],
 )
-def test_exclusion(black: float, white: float, tumour: float, paper: bool, reference: bool) -> None:  # noqa: FBT001
+def test_exclusion(black: float, white: float, tumour: float, paper: bool, reference: bool) -> None:
     candidate = make_candidate(black_fraction=black, white_fraction=white, tumour_fraction=tumour)
     assert Exclusion.PAPER.excludes(candidate) is paper
     assert Exclusion.REFERENCE.excludes(candidate) is reference

@@ -91,23 +91,15 @@ def run_cohort(slides: list[SlideInput], output: Path, pipeline: Pipeline) -> Ex
 def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
     if isinstance(error, SlideError):
         return str(error), ExitCode.SLIDE_FAILED
+    name = source.path.name
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        return (
-            f"{source.path.name}: memory ran out; give the container more memory or use a GPU with more.",
-            ExitCode.SLIDE_FAILED,
-        )
+        return f"{name}: memory ran out; give the run more memory or use a GPU with more.", ExitCode.SLIDE_FAILED
     if isinstance(error, OSError) and error.strerror:
-        return (
-            f"{source.path.name}: {error.strerror} ({error.filename}); check the disk and the permissions of the output "
-            "folder.",
-            ExitCode.SLIDE_FAILED,
-        )
-    log.exception("%s: unexpected error", source.path.name)
-    return (
-        f"{source.path.name}: a defect of UGA stopped this slide ({type(error).__name__}); please report it with the log "
-        "above.",
-        ExitCode.DEFECT,
-    )
+        place = error.filename or "the output folder"
+        return f"{name}: {error.strerror} at {place}; check disk space and permissions.", ExitCode.SLIDE_FAILED
+    log.error("%s: unexpected error", name, exc_info=error)
+    reason = type(error).__name__
+    return f"{name}: a defect of UGA stopped this slide ({reason}); report it with the log above.", ExitCode.DEFECT
 
 
 def _write_failures(output: Path, failures: list[FailureRecord]) -> None:

@@ -1,7 +1,7 @@
-"""Streaming inference: the ensemble's maps of a whole slide in bands of rows, in memory that does not grow with height.
+"""Streaming inference: the maps of a whole slide in bands of rows.
 
-The fold logits of overlapping windows are blended exactly as nnU-Net v2 does it, but in float32 and in a ring buffer one
-window high: a row leaves the buffer as soon as no later window can touch it.
+The fold logits of overlapping windows are blended exactly as nnU-Net v2 does it, but in float32 and in a ring buffer
+one window high: a row leaves it as soon as no later window can touch it, so memory does not grow with the height.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 _CHUNK_COLUMNS = 1024
+_VECTOR_PX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +154,33 @@ class SlideInference:
             for tile in _column_chunks(region, tissue):
                 columns = slice(tile.x - region.x, tile.x_end - region.x)
                 logits = sums.mean(tile.y - frame.y, tile.height, tile.x - frame.x, tile.width)
-                probabilities = torch.softmax(logits, dim=1)
+                predicted, measured = ensemble_maps(logits, self._settings.measure)
                 keep = tissue[:, columns]
-                predicted = probabilities.mean(0).argmax(0).to(torch.uint8).cpu().numpy()
-                labels[:, columns] = np.where(keep, predicted, 0)
-                measured = self._settings.measure.of(probabilities).cpu().numpy()
-                uncertainty[:, columns] = np.where(keep, measured, 0)
+                labels[:, columns] = np.where(keep, predicted.cpu().numpy(), 0)
+                uncertainty[:, columns] = np.where(keep, measured.cpu().numpy(), 0)
             rgb = pixels.get(region.y - frame.y, region.height, region.x - frame.x, region.width)
             yield Band(region.y, rgb, labels, uncertainty, tissue)
         sums.clear(y - frame.y, y_end - y)
+
+
+def ensemble_maps(logits: torch.Tensor, measure: Measure) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and uncertainty of blended fold logits.
+
+    A pixel's result does not depend on the pixels beside it, to the last bit: rows are padded to whole vectors, because
+    a CPU rounds the odd elements at the end of a row differently from the others.
+
+    Args:
+        logits: float32 (K, C, h, w).
+        measure: what to make of the folds' probabilities.
+
+    Returns:
+        uint8 (h, w), the argmax of the mean probability, and float32 (h, w).
+    """
+    width = logits.shape[-1]
+    padded = torch.nn.functional.pad(logits, (0, -width % _VECTOR_PX))
+    probabilities = torch.softmax(padded, dim=1)
+    labels = probabilities.mean(0).argmax(0).to(torch.uint8)
+    return labels[:, :width], measure.of(probabilities)[:, :width]
 
 
 class _PixelRing:

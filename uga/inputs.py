@@ -3,7 +3,7 @@
 1. grand-challenge: ``inputs.json`` names the sockets; one slide, optionally a tissue mask.
 2. DICOM: the ``.dcm`` instances of one series in one folder are one slide.
 3. files: every slide below the folder; ``<stem>_tissue.tif|.mha|.png`` beside a slide is its tissue mask, and the name
-   of the folder a slide lies in is its centre.
+   of the folder a slide lies in is its centre. Folders named ``masks`` hold references and are not searched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import SimpleITK as sitk
+import SimpleITK
 
 from uga.errors import UserError
 
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff", ".mha"})
+SLIDE_SUFFIXES = frozenset(
+    {".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff", ".mha"}
+)
 _MASK_SUFFIXES = (".tif", ".tiff", ".mha", ".png")
 _MASK_ENDING = "_tissue"
+_MASKS_FOLDER = "masks"
 _SOCKET_SUFFIXES = frozenset({".tif", ".tiff", ".mha"})
 _SERIES_INSTANCE_UID = "0020|000e"
 
@@ -75,6 +78,8 @@ def _file_slides(folder: Path) -> list[SlideInput]:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in SLIDE_SUFFIXES or not path.is_file() or _is_mask(path):
             continue
+        if _MASKS_FOLDER in path.relative_to(folder).parent.parts:
+            continue
         centre = "" if path.parent == folder else path.parent.name
         slides.append(SlideInput(path, path.stem, path.stem, centre, _mask_beside(path)))
     return slides
@@ -116,7 +121,7 @@ def _dicom_slides(folder: Path) -> list[SlideInput]:
 
 def _series_uid(path: Path) -> str:
     """Series of a DICOM instance; an unreadable file is a series of its own, and fails by itself when opened."""
-    reader = sitk.ImageFileReader()
+    reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()

@@ -8,12 +8,12 @@ returns a float32 tensor of shape (...). Logarithms are natural; ``p_f`` is clip
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import torch
 
 CLIP = 1e-8
 
@@ -29,7 +29,7 @@ class Measure(StrEnum):
     MEAN_LOG_SOFTMAX = "mean-log-softmax"
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> Literal["nats", "1"]:
         """Unit of the float map."""
         return "1" if self is Measure.VARIANCE else "nats"
 

@@ -8,10 +8,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from uga import __version__
 from uga.errors import SlideError
@@ -41,8 +38,7 @@ from uga.tissue import detect_tissue, read_tissue_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from numpy.typing import NDArray
+    from pathlib import Path
 
     from uga.inference import Progress
     from uga.inputs import SlideInput
@@ -56,8 +52,8 @@ log = logging.getLogger(__name__)
 
 RANKED_FILE = "ranked-patches.json"
 BOXES_FILE = "uncertain-patches.json"
-_SEGMENTATION = "images/segmentation"
-_UNCERTAINTY = "images/uncertainty"
+SEGMENTATION_FOLDER = "images/segmentation"
+UNCERTAINTY_FOLDER = "images/uncertainty"
 _THUMBNAIL_PX = 1600
 _GPU_BATCH = 8
 
@@ -197,11 +193,11 @@ class _SlideWork:
 
     @property
     def segmentation(self) -> Path:
-        return self.folder / _SEGMENTATION / f"{self.source.stem}.tif"
+        return self.folder / SEGMENTATION_FOLDER / f"{self.source.stem}.tif"
 
     @property
     def uncertainty(self) -> Path:
-        return self.folder / _UNCERTAINTY / f"{self.source.stem}.tif"
+        return self.folder / UNCERTAINTY_FOLDER / f"{self.source.stem}.tif"
 
     def _write_maps(self, detected: TissueMask, progress: Progress | None) -> tuple[list[Candidate], dict[str, str]]:
         options, ensemble, grid = self.pipeline.options, self.pipeline.ensemble, self.grid
@@ -345,4 +341,4 @@ def _size_bytes(path: Path) -> int:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())

@@ -11,7 +11,7 @@ _INTERVAL_S = 5.0
 
 
 class ProgressLog:
-    """Logs how much of ``title`` is done, at most every few seconds and once at the end; call it with done and total."""
+    """Logs how much of ``title`` is done, at most every few seconds; call it with done and total."""
 
     def __init__(self, title: str, *, unit: str = "windows") -> None:
         self._title = title

@@ -47,8 +47,8 @@ class Strategy(StrEnum):
 class Exclusion(StrEnum):
     """Which patches are not worth a clinician's time.
 
-    ``paper``: black or white pixels exceed 70 % of the patch. ``reference``: the authors' code, which keeps a patch of at
-    most 40 % black that is at most 30 % white or holds predicted tumour.
+    ``paper``: black or white pixels exceed 70 % of the patch. ``reference``: the authors' code, which keeps a patch of
+    at most 40 % black that is at most 30 % white or holds predicted tumour.
     """
 
     PAPER = "paper"

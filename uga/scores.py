@@ -1,4 +1,4 @@
-"""``patch-scores.csv``: the score of every patch with tissue, so that slides can be ranked anew without their images."""
+"""``patch-scores.csv``: the score of every patch with tissue, so that slides can be ranked anew without inference."""
 
 from __future__ import annotations
 

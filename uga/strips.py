@@ -32,7 +32,14 @@ class StripReader:
     """
 
     def __init__(
-        self, slide: Slide, grid: Grid, plan: WindowPlan, wanted: Iterable[GridRegion], *, workers: int = 2, ahead: int = 2
+        self,
+        slide: Slide,
+        grid: Grid,
+        plan: WindowPlan,
+        wanted: Iterable[GridRegion],
+        *,
+        workers: int = 2,
+        ahead: int = 2,
     ) -> None:
         self._slide = slide
         self._grid = grid

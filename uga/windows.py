@@ -35,7 +35,7 @@ class WindowPlan:
 
     @classmethod
     def over(cls, grid: Grid, window_px: tuple[int, int], overlap: float) -> WindowPlan:
-        """Windows of (height, width) ``window_px`` that overlap by at least ``overlap`` (0 to below 1) of their size."""
+        """Windows of (height, width) ``window_px`` that overlap by at least ``overlap`` (0 to < 1) of their size."""
         height, width = window_px
         x, frame_width = _padded(grid.width, width)
         y, frame_height = _padded(grid.height, height)

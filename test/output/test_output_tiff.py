@@ -61,6 +61,15 @@ def test_labels_read_back_whatever_the_bands(tmp_path_factory, picture, bands, t
     assert max(pixels.shape) <= 16
 
 
+def test_file_does_not_depend_on_the_number_of_threads(tmp_path):
+    """Constant tiles between tiles that are still being encoded keep their place in the file."""
+    labels = np.zeros((160, 160), np.uint8)
+    labels[:64] = np.random.default_rng(3).integers(0, 3, (64, 160))
+    labels[64:80, :16] = 1
+    files = [write(tmp_path / f"{n}.tif", labels, "labels", threads=n).read_bytes() for n in (1, 2, 8)]
+    assert files[0] == files[1] == files[2]
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     picture=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=75)),
@@ -211,13 +220,15 @@ def test_bigtiff_is_read_by_everyone(tmp_path, monkeypatch):
 
 def test_exception_leaves_nothing(tmp_path):
     path = tmp_path / "new" / "map.tif"
-    with (
-        pytest.raises(RuntimeError, match="killed"),
-        PyramidWriter(path, width=40, height=40, spacing_um=UM, kind="labels", tile_px=16) as writer,
-    ):
-        writer.append(np.eye(20, 40, dtype=np.uint8))
-        assert [p.name for p in path.parent.iterdir()] == ["map.tif.partial"]
-        raise RuntimeError("killed")
+
+    def fail_half_way():
+        with PyramidWriter(path, width=40, height=40, spacing_um=UM, kind="labels", tile_px=16) as writer:
+            writer.append(np.eye(20, 40, dtype=np.uint8))
+            assert [p.name for p in path.parent.iterdir()] == ["map.tif.partial"]
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        fail_half_way()
     assert list(path.parent.iterdir()) == []
 
 

@@ -29,7 +29,7 @@ def execute(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except Exception as error:
         log.exception("unexpected error")
-        sys.stderr.write(f"UGA stopped by a defect of its own ({type(error).__name__}); please report it with this log.\n")
+        sys.stderr.write(f"UGA stopped by a defect of its own ({type(error).__name__}); report it with this log.\n")
         return ExitCode.DEFECT
     return int(result) if isinstance(result, int) else ExitCode.OK
 

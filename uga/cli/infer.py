@@ -27,7 +27,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     ] = Path("/input"),
     output: Annotated[
         Path,
-        typer.Option("--output", envvar="UGA_OUTPUT", help="Folder for the results; finished slides in it are skipped."),
+        typer.Option("--output", envvar="UGA_OUTPUT", help="Results; finished slides in it are skipped."),
     ] = Path("/output"),
     model: Annotated[
         Path | None,
@@ -48,7 +48,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     ] = None,
     mpp: Annotated[
         float | None,
-        typer.Option(envvar="UGA_MPP", help="Pixel size of the slides in um/px, where their files lack it or are wrong."),
+        typer.Option(envvar="UGA_MPP", help="Pixel size of the slides in um/px, where files lack it or are wrong."),
     ] = None,
     overlap: Annotated[
         float, typer.Option(envvar="UGA_OVERLAP", help="Overlap of neighbouring windows, 0 to 0.9.", min=0, max=0.9)
@@ -59,7 +59,9 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     top: Annotated[
         int, typer.Option(envvar="UGA_TOP", help="Patches to rank per slide, and in the list over all.", min=0)
     ] = 20,
-    patch: Annotated[int, typer.Option(envvar="UGA_PATCH", help="Side of a patch in px at the spacing.", min=64)] = 1024,
+    patch: Annotated[
+        int, typer.Option(envvar="UGA_PATCH", help="Side of a patch in px at the spacing.", min=64)
+    ] = 1024,
     stride: Annotated[
         int | None,
         typer.Option(

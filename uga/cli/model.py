@@ -34,7 +34,7 @@ def verify(path: _ModelPath) -> None:
 
 
 @app.command("import")
-def import_(  # noqa: PLR0913 - each parameter is an option of the command
+def import_(
     source: Annotated[Path, typer.Argument(help="Folder that nnUNetv2_train left (plans.json, dataset.json, fold_*).")],
     target: Annotated[Path, typer.Argument(help="Model folder to make; must not exist.")],
     *,

@@ -181,8 +181,7 @@ class PyramidWriter:
             level = self._levels[0]
             if level.rows_received != level.height:
                 raise ValueError(f"{self._path.name}: {level.rows_received} of {level.height} rows were written.")
-            while self._encoding:
-                self._write_oldest()
+            self._write_all_encoded()
             self._write_directories()
             self._stream.close()
             self._check_readable()
@@ -306,6 +305,7 @@ class PyramidWriter:
             shape = (self._tile_px, self._tile_px, 3) if self._samples == 3 else (self._tile_px, self._tile_px)
             tile = np.empty(shape, np.uint8)
             tile[...] = np.frombuffer(colour, np.uint8)
+            self._write_all_encoded()
             self._constant_tiles[colour] = self._write(self._encode(tile))
         offset, byte_count = self._constant_tiles[colour]
         level.offsets.append(offset)
@@ -319,6 +319,10 @@ class PyramidWriter:
                 )
             )
         return bytes(imagecodecs.deflate_encode(tile.tobytes(), _DEFLATE_LEVEL))
+
+    def _write_all_encoded(self) -> None:
+        while self._encoding:
+            self._write_oldest()
 
     def _write_oldest(self) -> None:
         level, index, encoded = self._encoding.popleft()

@@ -6,10 +6,12 @@ import csv
 import re
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from uga.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LesionClass = Literal["negative", "itc", "micro", "macro", "unknown"]
 LESION_CLASSES: tuple[LesionClass, ...] = get_args(LesionClass)

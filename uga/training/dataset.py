@@ -95,11 +95,13 @@ class Dataset:
 
     def dataset_json(self) -> dict[str, Any]:
         """nnU-Net's dataset.json."""
-        return _read_json(self.raw / "dataset.json")
+        content: dict[str, Any] = _read_json(self.raw / "dataset.json")
+        return content
 
     def plans(self) -> dict[str, Any]:
         """The plans this dataset was preprocessed with."""
-        return _read_json(self.preprocessed / "plans.json")
+        content: dict[str, Any] = _read_json(self.preprocessed / "plans.json")
+        return content
 
 
 def write_dataset(dataset: Dataset, cases: Sequence[Case], mapping: LabelMapping, preset: Preset) -> PatchIndex:
@@ -128,8 +130,8 @@ def write_dataset(dataset: Dataset, cases: Sequence[Case], mapping: LabelMapping
             return index
     for folder in (dataset.raw, dataset.preprocessed):
         shutil.rmtree(folder, ignore_errors=True)
-    for folder in ("imagesTr", "labelsTr"):
-        (dataset.raw / folder).mkdir(parents=True)
+    for name in ("imagesTr", "labelsTr"):
+        (dataset.raw / name).mkdir(parents=True)
     case_of = {case.id: case for case in cases}
     patches = plan_patches([_survey(case, mapping, preset) for case in cases], preset.notes.sampling)
     kinds = Counter(patch.kind for patch in patches)

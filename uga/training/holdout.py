@@ -17,7 +17,6 @@ from uga.statistics import slide_statistics
 from uga.tissue import detect_tissue
 from uga.training.dataset import open_reference
 
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

@@ -123,7 +123,8 @@ class MaskReference:
 
 def _nearest(start: int, end: int, step: float, size: int) -> npt.NDArray[np.intp]:
     centres = (np.arange(start, end) + 0.5) * step
-    return np.minimum(np.floor(centres).astype(np.intp), size - 1)
+    nearest: npt.NDArray[np.intp] = np.minimum(np.floor(centres).astype(np.intp), size - 1)
+    return nearest
 
 
 def _step(mask_px: int, grid_px: int, scale: float) -> float:

@@ -45,7 +45,7 @@ def make_splits(origins: Mapping[str, Origin], *, folds: int, seed: int) -> list
         strata[origin.patient] = max(strata.get(origin.patient, ()), origin.stratum)
         patches[origin.patient].append(name)
     if len(patches) < folds:
-        raise UserError(f"{folds} folds need at least {folds} patients, the cohort has {len(patches)}; use fewer folds.")
+        raise UserError(f"{folds} folds need as many patients, the cohort has {len(patches)}; use fewer folds.")
     rng = random.Random(seed)  # noqa: S311 - a shuffle, not a secret
     dealt: list[str] = []
     for stratum in sorted(set(strata.values())):

@@ -55,6 +55,7 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.num_val_iterations_per_epoch = self.settings.validation_iterations
         self.oversample_foreground_percent = self.settings.foreground_oversampling
         self.save_every = self.settings.checkpoint_every_epochs
+        self._best_ema: float | None = None
         self._first_epoch = 0
         self._started = time()
 
@@ -85,9 +86,7 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
                 # It would choose between two algorithms by stop-watch, which rounds differently from run to run.
                 transform.benchmark = False
         if self.settings.hed_jitter > 0:
-            insert_hed_jitter(
-                composed, self.settings.hed_jitter, self.configuration_manager.normalization_schemes
-            )
+            insert_hed_jitter(composed, self.settings.hed_jitter, self.configuration_manager.normalization_schemes)
         return composed
 
     def on_train_start(self) -> None:
@@ -148,7 +147,7 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
             return
         network = self.network.module if self.is_ddp else self.network
         if isinstance(network, OptimizedModule):
-            network = network._orig_mod
+            network = network._orig_mod  # noqa: SLF001 - the only way to the plain network
         checkpoint = {
             "network_weights": network.state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
@@ -184,7 +183,8 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
             )
         _, names = self.do_split()
         dataset = self.dataset_class(self.preprocessed_dataset_folder, names)
-        labels = {name: value for name, value in self.dataset_json["labels"].items() if name not in ("background", "ignore")}
+        others = ("background", "ignore")
+        labels = {name: value for name, value in self.dataset_json["labels"].items() if name not in others}
         counts = {name: np.zeros(3, np.int64) for name in labels}
         for name in dataset.identifiers:
             data, segmentation, _, _ = dataset.load_case(name)
