@@ -149,7 +149,7 @@ def _socket_slide(inputs_json: Path) -> SlideInput:
         values = json.loads(inputs_json.read_text(encoding="utf-8"))
         sockets = [_socket(value) for value in values]
         images = [(str(s["slug"]), str(s["relative_path"])) for s in sockets if s["super_kind"] == "Image"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{inputs_json} is not the list of sockets that grand-challenge writes; see docs/inputs.md."
         raise UserError(msg) from error
     masks = [image for image in images if image[0].endswith("tissue-mask")]

@@ -39,7 +39,10 @@ def read_scores(folder: Path) -> list[Candidate]:
     path = folder / SCORES_FILE
     try:
         with path.open(newline="", encoding="utf-8") as stream:
-            return [_candidate(row) for row in csv.DictReader(stream, strict=True)]
+            reader = csv.DictReader(stream, strict=True)
+            if reader.fieldnames != _COLUMNS:
+                raise ValueError(reader.fieldnames)  # noqa: TRY301 - told to the user below like any other fault
+            return [_candidate(row) for row in reader]
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         msg = f"{path} cannot be read as a table of patch scores; run the slide again."
         raise UserError(msg) from error

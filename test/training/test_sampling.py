@@ -47,9 +47,7 @@ def test_ratio_is_benign_to_tumour(ratio):
 
 def test_caps_hold_per_slide():
     surveys = [_survey(f"s{i}", tumour=_square(5, 5, 20)) for i in range(2)]
-    options = SamplingOptions(
-        patch_px=PATCH, benign_per_tumour=100, max_tumour_per_slide=5, max_benign_per_slide=7
-    )
+    options = SamplingOptions(patch_px=PATCH, benign_per_tumour=100, max_tumour_per_slide=5, max_benign_per_slide=7)
     patches = plan_patches(surveys, options)
     for survey in surveys:
         kinds = [patch.kind for patch in patches if patch.case_id == survey.case_id]
@@ -104,7 +102,11 @@ def test_unannotated_area_is_left_out():
 
 
 def test_slide_smaller_than_a_patch():
-    survey = Survey("s", Grid.over(40, 40, SpacingUm(1, 1), 1.0), *(np.ones((2, 2), np.float32) for _ in range(2)),
-                    np.zeros((2, 2), np.float32))
+    survey = Survey(
+        "s",
+        Grid.over(40, 40, SpacingUm(1, 1), 1.0),
+        *(np.ones((2, 2), np.float32) for _ in range(2)),
+        np.zeros((2, 2), np.float32),
+    )
     patches = plan_patches([survey], SamplingOptions(patch_px=PATCH))
     assert [(p.kind, p.region.x, p.region.y) for p in patches] == [("tumour", 0, 0)]

@@ -37,7 +37,6 @@ IMAGE_FILE = "image.png"
 PREDICTION_FILE = "prediction.png"
 UNCERTAINTY_FILE = "uncertainty.png"
 ANNOTATION_FILE = "annotation.geojson"
-CORRECTION_FILE = "correction.png"
 _OURS = {RECORD_FILE, IMAGE_FILE, PREDICTION_FILE, UNCERTAINTY_FILE, ANNOTATION_FILE}
 
 _LEVEL0_DECIMALS = 4
@@ -57,15 +56,16 @@ def package_name(patch: RankedPatch, slide_id: str) -> str:
 
 
 def holds_correction(package: Path) -> bool:
-    """Whether somebody has worked in a package: a file was added, or the annotation is not the one exported."""
+    """Whether somebody has worked in a package: a file was added, or annotation or label map are not as exported."""
     if any(path.name not in _OURS and not path.name.startswith(".") for path in package.iterdir()):
         return True
     try:
-        exported = PatchRecord.model_validate_json((package / RECORD_FILE).read_bytes()).files.annotation
+        files = PatchRecord.model_validate_json((package / RECORD_FILE).read_bytes()).files
     except (ValidationError, OSError):
         return True
-    annotation = package / exported.name
-    return annotation.is_file() and sha256_file(annotation) != exported.sha256
+    # The label map too: whoever paints over it instead of saving a correction beside it must not lose the work.
+    editable = [(package / exported.name, exported.sha256) for exported in (files.annotation, files.prediction)]
+    return any(path.is_file() and sha256_file(path) != sha256 for path, sha256 in editable)
 
 
 @dataclass(frozen=True)

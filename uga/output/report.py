@@ -145,7 +145,10 @@ def _render(
         **(defaults | content),
         provenance=provenance,
         notice=RESEARCH_USE,
-        cards=[_card(folder, record, path.parent, provenance, display_max) for folder, record in records],
+        cards=[
+            _card(rank, folder, record, path.parent, provenance, display_max)
+            for rank, (folder, record) in enumerate(records, start=1)
+        ],
         several_slides=content.get("slide") is None,
         heat_stops=heat_stops(),
         scale_end=display_max / 255 * provenance.uncertainty.full_scale,
@@ -165,12 +168,15 @@ def _row(result: SlideResult, root: Path, provenance: Provenance) -> dict[str, A
     }
 
 
-def _card(folder: Path, record: PatchRecord, root: Path, provenance: Provenance, display_max: int) -> dict[str, Any]:
+def _card(
+    rank: int, folder: Path, record: PatchRecord, root: Path, provenance: Provenance, display_max: int
+) -> dict[str, Any]:
     image = pictures.shrink(pictures.read_png(folder / record.files.image.name), _PATCH_PX, nearest=False)
     labels = pictures.shrink(pictures.read_png(folder / record.files.prediction.name), _PATCH_PX, nearest=True)
     uncertainty = pictures.shrink(pictures.read_png(folder / record.files.uncertainty.name), _PATCH_PX, nearest=False)
     outlined = pictures.outlined(image, labels, provenance.labels, provenance.colours)
     return {
+        "rank": rank,  # in this page's list; the package knows only its place in the list of its slide
         "patch": record.patch,
         "slide": record.slide,
         "folder": folder.relative_to(root).as_posix(),

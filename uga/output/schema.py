@@ -163,10 +163,6 @@ class RankedPatches(Record):
         """The slides, one or several."""
         return self.slides if self.slides is not None else (self.slide,) if self.slide is not None else ()
 
-    def slide_of(self, patch: RankedPatch) -> SlideRecord:
-        """The slide a patch of this list lies on."""
-        return next(slide for slide in self.all_slides if patch.slide_id in {None, slide.id})
-
 
 class PackageFile(Record):
     """A file of an annotation package as it was written, so that a change shows."""

@@ -13,13 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Literal, Self
 
-import cv2
 import imagecodecs
 import numpy as np
 import tifffile
 
 from uga import __version__
-from uga.output import ifd
+from uga.output import ifd, tiles
 from uga.output.files import commit, partial_path
 
 if TYPE_CHECKING:
@@ -262,14 +261,16 @@ class PyramidWriter:
         halved = None if is_last else np.empty(half_shape, np.uint8)
         for x in range(0, level.width, self._tile_px):
             tile = rows[:, x : x + self._tile_px]
-            colour = _constant_colour(tile)
+            colour = tiles.constant_colour(tile)
             if colour is None:
                 self._encode_later(level, tile)
             else:
                 self._store_constant(level, colour)
             if halved is not None:
                 target = halved[:, x // 2 : (x + self._tile_px) // 2]
-                target[...] = np.frombuffer(colour, np.uint8) if colour else self._halve(tile)
+                target[...] = (
+                    np.frombuffer(colour, np.uint8) if colour else tiles.halve(tile, nearest=self._kind == "labels")
+                )
         if halved is not None:
             self._push(index + 1, halved)
 
@@ -280,22 +281,12 @@ class PyramidWriter:
         if index + 1 < len(self._levels):
             self._push_colour(index + 1, (n_rows + 1) // 2, colour)
 
-    def _halve(self, tile: UInt8) -> UInt8:
-        if self._kind == "labels":
-            return tile[::2, ::2]
-        odd_rows, odd_columns = tile.shape[0] % 2, tile.shape[1] % 2
-        if odd_rows or odd_columns:
-            tile = _pad(tile, tile.shape[0] + odd_rows, tile.shape[1] + odd_columns)
-        size = (tile.shape[1] // 2, tile.shape[0] // 2)
-        halved: UInt8 = cv2.resize(np.ascontiguousarray(tile), size, interpolation=cv2.INTER_AREA)
-        return halved
-
     # Tiles. They are written in the order in which they came, so the file does not depend on the threads.
 
     def _encode_later(self, level: _Level, tile: UInt8) -> None:
         while len(self._encoding) >= self._max_encoding:
             self._write_oldest()
-        padded = _pad(tile, self._tile_px, self._tile_px)
+        padded = tiles.pad(tile, self._tile_px, self._tile_px)
         self._encoding.append((level, len(level.offsets), self._pool.submit(self._encode, padded)))
         level.offsets.append(0)
         level.byte_counts.append(0)
@@ -391,19 +382,3 @@ class PyramidWriter:
             if sizes != self.level_sizes_px:
                 raise OSError(f"{self._partial.name} reads back as {sizes}; free disk space and run again.")
             tiff.pages[-1].asarray()
-
-
-def _constant_colour(tile: UInt8) -> bytes | None:
-    """The one colour of a tile, or None; most tissue is told apart by its first row."""
-    first = tile[0, 0]
-    if (tile[0] == first).all() and (tile == first).all():
-        colour: bytes = first.tobytes()
-        return colour
-    return None
-
-
-def _pad(tile: UInt8, height: int, width: int) -> UInt8:
-    """A copy of the tile, grown to (height, width) by repeating its last row and column."""
-    rows, columns = height - tile.shape[0], width - tile.shape[1]
-    edges = [(0, rows), (0, columns), (0, 0)][: tile.ndim]
-    return np.pad(tile, edges, mode="edge") if rows or columns else tile.copy()

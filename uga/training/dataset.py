@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from uga.geometry import Grid, GridRegion
     from uga.slide import Slide
     from uga.training.environment import NnunetFolders
+    from uga.training.reference import Reference
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +162,7 @@ def write_dataset(dataset: Dataset, cases: Sequence[Case], mapping: LabelMapping
     return index
 
 
-def open_reference(case: Case, grid: Grid, mapping: LabelMapping) -> MaskReference | BenignReference:
+def open_reference(case: Case, grid: Grid, mapping: LabelMapping) -> Reference:
     """The reference of a case on a grid."""
     return MaskReference(case.mask, grid, mapping) if case.mask else BenignReference()
 
@@ -168,22 +170,24 @@ def open_reference(case: Case, grid: Grid, mapping: LabelMapping) -> MaskReferen
 def _survey(case: Case, mapping: LabelMapping, preset: Preset) -> Survey:
     with open_slide(case.slide) as slide:
         grid = slide.grid(preset.notes.spacing_um)
-        return survey_slide(
-            case.id,
-            grid,
-            detect_tissue(slide, grid),
-            open_reference(case, grid, mapping),
-            tumour_label=mapping.value_of(TUMOUR),
-            ignore_label=mapping.ignore_label,
-        )
+        with open_reference(case, grid, mapping) as reference:
+            return survey_slide(
+                case.id,
+                grid,
+                detect_tissue(slide, grid),
+                reference,
+                tumour_label=mapping.value_of(TUMOUR),
+                ignore_label=mapping.ignore_label,
+            )
 
 
 def _write_patches(
     raw: Path, case: Case, patches: Sequence[Patch], mapping: LabelMapping, preset: Preset
 ) -> Iterator[PatchRecord]:
-    with open_slide(case.slide) as slide:
+    with ExitStack() as stack:
+        slide = stack.enter_context(open_slide(case.slide))
         grid = slide.grid(preset.notes.spacing_um)
-        reference = open_reference(case, grid, mapping)
+        reference = stack.enter_context(open_reference(case, grid, mapping))
         for number, patch in enumerate(patches):
             name = f"{case.id}_{number:03d}"
             image, label = read_patch(slide, grid, reference, patch.region)
@@ -203,7 +207,7 @@ def _write_patches(
 
 
 def read_patch(
-    slide: Slide, grid: Grid, reference: MaskReference | BenignReference, region: GridRegion
+    slide: Slide, grid: Grid, reference: Reference, region: GridRegion
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """RGB (height, width, 3) and model labels (height, width) of one region, both uint8."""
     image = slide.read(grid, region)

@@ -19,6 +19,7 @@ from uga.training.folds import train_folds
 from uga.training.labels import DEMO_MAPPING
 from uga.training.presets import load_preset
 from uga.training.release import ReleaseNotes, release
+from uga.virtual.centres import CENTRES
 from uga.virtual.slide import MANIFEST_NAME, make_cohort
 from uga.virtual.spec import LesionClass, SlideSpec
 
@@ -89,6 +90,22 @@ def training_specs(seed: int) -> list[SlideSpec]:
             pen_marks=number % 4 == 1,
         )
         for number in range(_SLIDES_PER_CLASS * len(_CLASSES))
+    ]
+
+
+def holdout_specs(seed: int) -> list[SlideSpec]:
+    """Virtual slides that the ensemble of this seed has not seen: the same tissues at every centre."""
+    return [
+        SlideSpec(
+            seed=1_000_000 + 1000 * seed + number,
+            centre_id=centre_id,
+            lesion=lesion,
+            width_um=_SLIDE_UM,
+            height_um=_SLIDE_UM,
+            node_um=_NODE_UM,
+        )
+        for centre_id in sorted(CENTRES)
+        for number, lesion in enumerate(_CLASSES)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,12 +77,13 @@ def _score(ensemble: Ensemble, case: Case, mapping: LabelMapping) -> CaseScore:
     model = ensemble.model
     counts = np.zeros(3, np.int64)
     uncertainty, tissue_pixels = 0.0, 0
-    with open_slide(case.slide) as slide:
+    with ExitStack() as stack:
+        slide = stack.enter_context(open_slide(case.slide))
         grid = slide.grid(model.spacing_um)
         tissue = detect_tissue(slide, grid)
         statistics = slide_statistics(slide, grid, tissue) if model.normalisation.needs_statistics else None
         settings = InferenceSettings(measure=Measure.SOFT_CROSS_ENTROPY)
-        reference = open_reference(case, grid, mapping)
+        reference = stack.enter_context(open_reference(case, grid, mapping))
         for band in SlideInference(slide, grid, tissue, ensemble, statistics, settings).bands():
             height, width = band.labels.shape
             truth = reference.read(GridRegion(0, band.y, width, height))

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 class Reference(Protocol):
-    """Model labels of any region of the grid; 0 outside the slide."""
+    """Model labels of any region of the grid; 0 outside the slide. A context manager."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     def read(self, region: GridRegion) -> npt.NDArray[np.uint8]:
         """Labels (height, width), uint8."""
@@ -29,6 +35,14 @@ class Reference(Protocol):
 
 class BenignReference:
     """The reference of a slide that is known to hold no tumour: background everywhere."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
 
     def read(self, region: GridRegion) -> npt.NDArray[np.uint8]:
         """Zeros (height, width), uint8."""

@@ -164,10 +164,29 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
         os.replace(partial, filename)  # noqa: PTH105 - nnU-Net's paths are strings
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """Continue from a checkpoint of this class; a file is opened without executing anything in it."""
-        if isinstance(filename_or_checkpoint, str):
-            filename_or_checkpoint = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=True)
-        super().load_checkpoint(filename_or_checkpoint)
+        """Continue from a checkpoint of this class; a file is opened without executing anything in it.
+
+        Not left to nnU-Net, whose own loader unpickles freely and, in 2.8.1, does not accept a loaded checkpoint.
+        """
+        if not self.was_initialized:
+            self.initialize()
+        checkpoint = filename_or_checkpoint
+        if isinstance(checkpoint, str):
+            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        self._bare_network().load_state_dict(checkpoint["network_weights"])
+        self.optimizer.load_state_dict(checkpoint["optimizer_state"])
+        if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
+            self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
+        self.logger.load_checkpoint(checkpoint["logging"])
+        self._best_ema = checkpoint["_best_ema"]
+        self.current_epoch = checkpoint["current_epoch"]
+        self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]
+
+    def _bare_network(self) -> torch.nn.Module:
+        """The network without the wrappers of distributed and compiled training."""
+        network = self.network.module if self.is_ddp else self.network
+        bare: torch.nn.Module = network._orig_mod if isinstance(network, OptimizedModule) else network  # noqa: SLF001
+        return bare
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:  # noqa: ARG002 - nnU-Net's signature
         """Predict the fold's validation patches as nnU-Net does, in this process; write `validation.json`.

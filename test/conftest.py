@@ -1,0 +1,12 @@
+"""Fixtures that several parts share."""
+
+from pathlib import Path
+
+import pytest
+from model_helpers import make_trained_folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of three tiny random folds with BatchNorm and /255; it predicts all its labels."""
+    return make_trained_folder(tmp_path_factory.mktemp("tiny"), folds=3, norm="batch", window=(256, 256)).model
