@@ -41,7 +41,7 @@ def test_killed_process_leaves_only_a_partial(tmp_path):
     )
     target = tmp_path / "map.tif"
     partial = tmp_path / "map.tif.partial"
-    process = subprocess.Popen([sys.executable, "-c", script, str(target)], env=os.environ | {"PYTHONPATH": _root()})  # noqa: S603
+    process = subprocess.Popen([sys.executable, "-c", script, str(target)], env=os.environ | {"PYTHONPATH": _root()})
     try:
         deadline = time.monotonic() + 30
         while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:

@@ -104,7 +104,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
     train_folds(undisturbed, [0], device=CPU, threads=1)
 
     killed = _prepared(tmp_path / "killed", epochs=5)
-    run = subprocess.run(  # noqa: S603
+    run = subprocess.run(
         [sys.executable, "-c", _KILLED, str(tmp_path / "killed")],
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
