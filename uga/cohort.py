@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from uga.errors import ExitCode, SlideError
+from uga.errors import ExitCode, UgaError
 from uga.output.files import write_json
+from uga.output.manifest import clear_outputs
 from uga.output.report import REPORT_FILE, Failure, SlideResult, write_cohort_report
 from uga.output.schema import RESEARCH_USE, RankedPatches, Record
-from uga.pipeline import RANKED_FILE, Pipeline
+from uga.pipeline import RANKED_FILE, SEGMENTATION_FOLDER, UNCERTAINTY_FOLDER, Pipeline
 from uga.progress import ProgressLog
 from uga.ranking import Exclusion, rank
 from uga.scores import read_scores
+from uga.slide import open_slide
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAILURES_FILE = "failures.json"
+_THUMBNAIL_PX = 512
 
 
 class FailureRecord(Record):
@@ -65,6 +68,8 @@ def run_cohort(slides: list[SlideInput], output: Path, pipeline: Pipeline) -> Ex
         OK; SLIDE_FAILED if a slide could not be processed; DEFECT if UGA itself is at fault.
     """
     started = datetime.now(UTC)
+    if len(slides) > 1:
+        clear_outputs(output)  # an earlier run may have written a single slide straight here
     output.mkdir(parents=True, exist_ok=True)
     finished: list[FinishedSlide] = []
     failures: list[FailureRecord] = []
@@ -89,7 +94,7 @@ def run_cohort(slides: list[SlideInput], output: Path, pipeline: Pipeline) -> Ex
 
 
 def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
-    if isinstance(error, SlideError):
+    if isinstance(error, UgaError):
         return str(error), ExitCode.SLIDE_FAILED
     name = source.path.name
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
@@ -115,7 +120,6 @@ def _write_cohort(
 ) -> None:
     """The list and the page over all slides, from what the slides' folders hold."""
     lists = {slide.source.slide_id: slide.ranked() for slide in finished}
-    folders = {slide.source.slide_id: slide.folder for slide in finished}
     options, spacing_um = pipeline.options, pipeline.spacing_um
     listed: dict[Candidate, tuple[str, int]] = {}
     for slide in finished:
@@ -150,20 +154,21 @@ def _write_cohort(
     write_json(output / RANKED_FILE, ranked)
     write_cohort_report(
         output / REPORT_FILE,
-        [_result(slide, folders, lists) for slide in finished],
+        [_result(slide, lists[slide.source.slide_id], options.mpp) for slide in finished],
         pipeline.provenance(started, {}),
         packages=[output / str(patch.folder) for patch in patches],
         failures=[Failure(record.slide, record.error) for record in failures],
     )
 
 
-def _result(slide: FinishedSlide, folders: dict[str, Path], lists: dict[str, RankedPatches]) -> SlideResult:
-    name = slide.source.slide_id
-    images = folders[name] / "images"
-    own = lists[name]
+def _result(slide: FinishedSlide, own: RankedPatches, mpp: float | None) -> SlideResult:
+    with open_slide(slide.source.path, mpp=mpp) as opened:
+        thumbnail = opened.thumbnail(_THUMBNAIL_PX)
     return SlideResult(
         slide=own.all_slides[0],
-        segmentation=images / "segmentation" / f"{slide.source.stem}.tif",
-        uncertainty=images / "uncertainty" / f"{slide.source.stem}.tif",
-        packages=[folders[name] / str(patch.folder) for patch in own.patches],
+        segmentation=slide.folder / SEGMENTATION_FOLDER / f"{slide.source.stem}.tif",
+        uncertainty=slide.folder / UNCERTAINTY_FOLDER / f"{slide.source.stem}.tif",
+        packages=[slide.folder / str(patch.folder) for patch in own.patches],
+        thumbnail=thumbnail,
+        report=slide.folder / REPORT_FILE,
     )

@@ -36,7 +36,9 @@ def ranked(**changes):
 def test_list_reads_back_and_has_the_documented_fields(tmp_path):
     path = tmp_path / "ranked-patches.json"
     write_json(path, ranked())
-    assert RankedPatches.model_validate_json(path.read_bytes()) == ranked()
+    back = RankedPatches.model_validate_json(path.read_bytes())
+    assert back.model_dump_json() == ranked().model_dump_json()
+    assert (back.slide, back.model) == (SLIDE, MODEL)
     content = json.loads(path.read_bytes())
     assert content["schema_version"] == "1.0"
     assert content["uncertainty"] == {

@@ -42,7 +42,7 @@ def read_with_openslide(path, level=0):
         return np.asarray(slide.read_region((0, 0), level, slide.level_dimensions[level]))
 
 
-label_maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=75), elements=st.integers(0, 3))
+label_maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=60), elements=st.integers(0, 3))
 splits = st.lists(st.integers(0, 75), max_size=6)
 
 
@@ -72,7 +72,7 @@ def test_file_does_not_depend_on_the_number_of_threads(tmp_path):
 
 @settings(deadline=None, max_examples=25)
 @given(
-    picture=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=75)),
+    picture=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=60)),
     bands=splits,
 )
 def test_gray_is_reduced_by_the_mean(tmp_path_factory, picture, bands):

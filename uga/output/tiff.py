@@ -39,6 +39,8 @@ _RESOLUTION_CENTIMETRE = 3
 _UM_PER_CM = 10_000
 _DEFLATE_LEVEL = 6
 _CLASSIC_LIMIT_BYTES = 1 << 32
+# Tiles in the encoders at once; the same whatever the number of threads, so that the file is, too.
+_MAX_ENCODING = 16
 
 
 @dataclass(slots=True)
@@ -112,7 +114,6 @@ class PyramidWriter:
             self._levels.append(_Level((last.width + 1) // 2, (last.height + 1) // 2))
         self._constant_tiles: dict[bytes, tuple[int, int]] = {}
         self._encoding: deque[tuple[_Level, int, Future[bytes]]] = deque()
-        self._max_encoding = 4 * threads
         self._partial = partial_path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream: BinaryIO | None = self._partial.open("wb")
@@ -284,7 +285,7 @@ class PyramidWriter:
     # Tiles. They are written in the order in which they came, so the file does not depend on the threads.
 
     def _encode_later(self, level: _Level, tile: UInt8) -> None:
-        while len(self._encoding) >= self._max_encoding:
+        while len(self._encoding) >= _MAX_ENCODING:
             self._write_oldest()
         padded = tiles.pad(tile, self._tile_px, self._tile_px)
         self._encoding.append((level, len(level.offsets), self._pool.submit(self._encode, padded)))
