@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tifffile
 from PIL import Image
 
+from uga.training.cases import Case, read_cohort
 from uga.training.dataset import Dataset, PatchIndex, PatchRecord
 from uga.training.environment import NnunetFolders
 from uga.training.labels import DEMO_MAPPING
@@ -27,6 +29,34 @@ def draw_patch(rng: np.random.Generator, size: int, *, tumour: bool) -> tuple[np
         label[(ys - y) ** 2 + (xs - x) ** 2 < (size // 4) ** 2] = 1
         rgb[label == 1] -= (90, 90, 40)
     return rgb.clip(0, 255).astype(np.uint8), label
+
+
+def write_cohort(folder: Path, *, size_um: int = 320) -> tuple[Case, ...]:
+    """Four slides at 0.5 um/px with masks (0 glass, 1 benign, 2 tumour) at 1 um/px; the last is benign without one."""
+    rng = np.random.default_rng(1)
+    lines = ["slide,mask,centre,patient,class"]
+    for number in range(4):
+        tumour = number < 3
+        rgb, label = draw_patch(rng, size_um, tumour=tumour)
+        rgb[:, :60] = 245
+        mask = label + 1
+        mask[:, :60] = 0
+        _write_tiff(folder / f"s{number}.tif", np.kron(rgb, np.ones((2, 2, 1), np.uint8)), 0.5)
+        name = f"m{number}.tif" if tumour else ""
+        if tumour:
+            _write_tiff(folder / name, mask, 1.0)
+        lines.append(f"s{number}.tif,{name},1,p{number},{'macro' if tumour else 'negative'}")
+    path = folder / "cohort.csv"
+    path.write_text("\n".join(lines))
+    return read_cohort(path)
+
+
+def _write_tiff(path: Path, pixels: np.ndarray, um_per_px: float) -> None:
+    resolution = (1e4 / um_per_px, 1e4 / um_per_px)
+    photometric = "rgb" if pixels.ndim == 3 else "minisblack"
+    tifffile.imwrite(
+        path, pixels, tile=(64, 64), photometric=photometric, resolution=resolution, resolutionunit="CENTIMETER"
+    )
 
 
 def tiny_preset(*, epochs: int = 2, iterations: int = 2, seed: int = 0) -> Preset:

@@ -5,17 +5,14 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from training_helpers import draw_patch, tiny_preset
+from training_helpers import tiny_preset, write_cohort
 
 from uga.errors import UserError
 from uga.geometry import GridRegion
 from uga.slide import open_slide
-from uga.training.cases import read_cohort
 from uga.training.dataset import Dataset, write_dataset
 from uga.training.environment import NnunetFolders
 from uga.training.labels import DEMO_MAPPING, LabelMapping
-
-SIZE = 320
 
 
 @pytest.fixture(autouse=True)
@@ -26,34 +23,9 @@ def _environment():
     os.environ.update(before)
 
 
-def _write_tiff(path: Path, pixels: np.ndarray, um_per_px: float) -> None:
-    resolution = (1e4 / um_per_px, 1e4 / um_per_px)
-    photometric = "rgb" if pixels.ndim == 3 else "minisblack"
-    tifffile.imwrite(
-        path, pixels, tile=(64, 64), photometric=photometric, resolution=resolution, resolutionunit="CENTIMETER"
-    )
-
-
 @pytest.fixture
 def cohort(tmp_path):
-    """Four slides at 0.5 um/px with masks (0 glass, 1 benign, 2 tumour) at 1 um/px; the last is benign without one."""
-    rng = np.random.default_rng(1)
-    lines = ["slide,mask,centre,patient,class"]
-    for number in range(4):
-        tumour = number < 3
-        rgb, label = draw_patch(rng, SIZE, tumour=tumour)
-        rgb[:, :60] = 245
-        mask = label + 1
-        mask[:, :60] = 0
-        _write_tiff(tmp_path / f"s{number}.tif", np.kron(rgb, np.ones((2, 2, 1), np.uint8)), 0.5)
-        if tumour:
-            _write_tiff(tmp_path / f"m{number}.tif", mask, 1.0)
-        lines.append(
-            f"s{number}.tif,{f'm{number}.tif' if tumour else ''},1,p{number},{'macro' if tumour else 'negative'}"
-        )
-    path = tmp_path / "cohort.csv"
-    path.write_text("\n".join(lines))
-    return read_cohort(path)
+    return write_cohort(tmp_path)
 
 
 def _dataset(tmp_path: Path) -> Dataset:
