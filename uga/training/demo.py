@@ -57,8 +57,9 @@ def train_demo(
         target: The new model folder; must not exist, or be empty.
         work: Slides, patches and checkpoints, about 1 GB; a second run with the same folder skips what is done.
         seed: Of slides, patches, splits and training.
-        device: Where to train; default the CPU, so that equal seeds give equal weights everywhere.
-        threads: CPU threads of the network; default all cores.
+        device: Where to train; default the CPU.
+        threads: CPU threads of the network; default all cores. Weights are reproducible bit for bit with the same
+            seed, number of threads, kind of processor and versions.
     """
     folders = NnunetFolders(work)
     folders.activate()

@@ -7,6 +7,7 @@ import platform
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+import torch
 from pydantic import BaseModel, ConfigDict
 
 import uga
@@ -75,6 +76,7 @@ def release(dataset: Dataset, preset: Preset, target: Path, *, folds: int, notes
         "epochs": preset.notes.training.epochs,
         "iterations_per_epoch": preset.notes.training.iterations_per_epoch,
         "initial_lr": preset.notes.training.initial_lr,
+        "cpu_threads": torch.get_num_threads(),
     }
     for fold in range(folds):
         dice = validation_dice(results, fold)[TUMOUR].dice
