@@ -170,5 +170,6 @@ def _result(slide: FinishedSlide, own: RankedPatches, mpp: float | None) -> Slid
         uncertainty=slide.folder / UNCERTAINTY_FOLDER / f"{slide.source.stem}.tif",
         packages=[slide.folder / str(patch.folder) for patch in own.patches],
         thumbnail=thumbnail,
+        facts={"Highest patch score": f"{own.patches[0].score_mean:.4f} {own.uncertainty.unit}"} if own.patches else {},
         report=slide.folder / REPORT_FILE,
     )
