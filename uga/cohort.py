@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from uga.errors import ExitCode, UgaError
+from uga.model.card import RESEARCH_USE
 from uga.output.files import write_json
 from uga.output.manifest import clear_outputs
 from uga.output.report import REPORT_FILE, Failure, SlideResult, write_cohort_report
-from uga.output.schema import RESEARCH_USE, RankedPatches, Record
+from uga.output.schema import RankedPatches, Record
 from uga.pipeline import RANKED_FILE, SEGMENTATION_FOLDER, UNCERTAINTY_FOLDER, Pipeline
 from uga.progress import ProgressLog
 from uga.ranking import Exclusion, rank

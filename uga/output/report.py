@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from uga.model.card import RESEARCH_USE
 from uga.output import pictures
 from uga.output.colours import heat, heat_stops, label_colours
 from uga.output.files import write_atomic
 from uga.output.package import RECORD_FILE
-from uga.output.schema import RESEARCH_USE, PatchRecord
+from uga.output.schema import PatchRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, model_validator
 
+from uga.model.card import RESEARCH_USE
+
 if TYPE_CHECKING:
     from uga.geometry import Grid
     from uga.ranking import Candidate
 
 SCHEMA_VERSION: Final = "1.0"
-RESEARCH_USE = (
-    "Research use only. Not a medical device: segmentations and uncertainties must be reviewed by a pathologist "
-    "and must not be the basis of a diagnosis."
-)
 NOT_JUDGED = 255
 """Value of pixels of a correction that the clinician did not judge."""
 
