@@ -31,12 +31,15 @@ def draw_patch(rng: np.random.Generator, size: int, *, tumour: bool) -> tuple[np
     return rgb.clip(0, 255).astype(np.uint8), label
 
 
-def write_cohort(folder: Path, *, size_um: int = 320) -> tuple[Case, ...]:
-    """Four slides at 0.5 um/px with masks (0 glass, 1 benign, 2 tumour) at 1 um/px; the last is benign without one."""
+def write_cohort(folder: Path, *, size_um: int = 320, held_out: int = 0) -> tuple[Case, ...]:
+    """Four slides at 0.5 um/px with masks (0 glass, 1 benign, 2 tumour) at 1 um/px; the last is benign without one.
+
+    Held-out slides with tumour come on top.
+    """
     rng = np.random.default_rng(1)
-    lines = ["slide,mask,centre,patient,class"]
-    for number in range(4):
-        tumour = number < 3
+    lines = ["slide,mask,centre,patient,class,split"]
+    for number in range(4 + held_out):
+        tumour = number != 3
         rgb, label = draw_patch(rng, size_um, tumour=tumour)
         rgb[:, :60] = 245
         mask = label + 1
@@ -45,7 +48,8 @@ def write_cohort(folder: Path, *, size_um: int = 320) -> tuple[Case, ...]:
         name = f"m{number}.tif" if tumour else ""
         if tumour:
             _write_tiff(folder / name, mask, 1.0)
-        lines.append(f"s{number}.tif,{name},1,p{number},{'macro' if tumour else 'negative'}")
+        split = "train" if number < 4 else "holdout"
+        lines.append(f"s{number}.tif,{name},1,p{number},{'macro' if tumour else 'negative'},{split}")
     path = folder / "cohort.csv"
     path.write_text("\n".join(lines))
     return read_cohort(path)
@@ -59,7 +63,7 @@ def _write_tiff(path: Path, pixels: np.ndarray, um_per_px: float) -> None:
     )
 
 
-def tiny_preset(*, epochs: int = 2, iterations: int = 2, seed: int = 0) -> Preset:
+def tiny_preset(*, epochs: int = 2, iterations: int = 2, seed: int = 0, patience: int | None = None) -> Preset:
     """The demo preset with a network of a few thousand weights."""
     preset = load_preset("demo")
     plans = json.loads(json.dumps(preset.plans))
@@ -81,11 +85,19 @@ def tiny_preset(*, epochs: int = 2, iterations: int = 2, seed: int = 0) -> Prese
             "iterations_per_epoch": iterations,
             "validation_iterations": 1,
             "checkpoint_every_epochs": 1,
+            "patience": patience,
             "seed": seed,
         }
     )
     sampling = preset.notes.sampling.model_copy(update={"patch_px": 64})
     return Preset(plans=plans, notes=preset.notes.model_copy(update={"training": training, "sampling": sampling}))
+
+
+def write_tiny_preset(path: Path, **settings: int) -> Path:
+    """`tiny_preset` as a file for ``uga train --preset``."""
+    preset = tiny_preset(**settings)
+    path.write_text(json.dumps({"uga": preset.notes.model_dump(mode="json", exclude_none=True), **preset.plans}))
+    return path
 
 
 def write_synthetic_dataset(work: Path, preset: Preset, *, patients: int = 4, size: int = 64) -> Dataset:
@@ -119,13 +131,13 @@ def write_synthetic_dataset(work: Path, preset: Preset, *, patients: int = 4, si
         json.dumps(
             {
                 "channel_names": preset.channel_names,
-                "labels": DEMO_MAPPING.dataset_labels,
+                "labels": DEMO_MAPPING.dataset_labels(with_ignore=False),
                 "numTraining": len(records),
                 "file_ending": ".png",
                 "overwrite_image_reader_writer": "NaturalImage2DIO",
             }
         )
     )
-    index = PatchIndex(request={}, patches=tuple(records))
+    index = PatchIndex(request={"spacing_um": 1.0}, patches=tuple(records))
     (dataset.raw / "patches.json").write_text(index.model_dump_json())
     return dataset

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -6,8 +8,8 @@ from hypothesis import strategies as st
 
 from uga.errors import UserError
 from uga.geometry import Grid, GridRegion, SpacingUm
-from uga.training.labels import DEMO_MAPPING
-from uga.training.reference import BenignReference, MaskReference
+from uga.training.labels import DEFAULT_MAPPING, DEMO_MAPPING
+from uga.training.reference import BenignReference, MaskReference, shape_reference
 
 WIDTH, HEIGHT = 150, 110
 
@@ -27,7 +29,7 @@ def tiled(tmp_path_factory):
     return path
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(x=st.integers(-40, WIDTH), y=st.integers(-40, HEIGHT), w=st.integers(1, 90), h=st.integers(1, 90))
 def test_region_equals_the_mask_there_and_background_outside(tiled, x, y, w, h):
     padded = np.zeros((HEIGHT + 260, WIDTH + 260), np.uint8)
@@ -80,3 +82,71 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
 
 def test_benign_slide_needs_no_file():
     assert BenignReference().read(GridRegion(-3, 0, 5, 4)).shape == (4, 5)
+
+
+def _square(class_name: str, x: int, y: int, size: int) -> dict:
+    ring = [[x, y], [x + size, y], [x + size, y + size], [x, y + size], [x, y]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": class_name}},
+    }
+
+
+def _labels(tmp_path, *features: dict, unannotated: int = 2) -> np.ndarray:
+    path = tmp_path / "shapes.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with shape_reference(path, _grid(), DEFAULT_MAPPING, unannotated=unannotated) as reference:
+        return reference.read(_grid().region)
+
+
+def test_outside_all_shapes_is_unannotated(tmp_path):
+    labels = _labels(tmp_path, _square("Tumor", 10, 20, 30))
+    expected = np.full((HEIGHT, WIDTH), 2, np.uint8)
+    expected[20:50, 10:40] = 1
+    np.testing.assert_array_equal(labels, expected)
+    assert set(np.unique(_labels(tmp_path, _square("Tumor", 10, 20, 30), unannotated=0))) == {0, 1}
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_of_nested_shapes_the_smaller_shows_in_any_order(tmp_path, flip):
+    nested = [_square("normal", 0, 0, 100), _square("Tumor", 10, 10, 50), _square("normal", 20, 20, 10)]
+    labels = _labels(tmp_path, *(nested[::-1] if flip else nested))
+    assert (labels[5, 5], labels[15, 15], labels[25, 25], labels[55, 55], labels[105, 105]) == (0, 1, 0, 1, 2)
+
+
+def test_all_of_a_frame_was_judged(tmp_path):
+    labels = _labels(tmp_path, _square("Tumor", 0, 0, 60), _square("Region*", 40, 40, 30))
+    assert (labels[50, 50], labels[65, 65], labels[5, 5], labels[80, 80]) == (1, 0, 1, 2)
+
+
+def test_camelyons_exclusions_are_holes_and_an_empty_file_is_refused(tmp_path):
+    def square(group: str, start: int, size: int) -> str:
+        corners = [(start, start), (start + size, start), (start + size, start + size), (start, start + size)]
+        points = "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}" />' for i, (x, y) in enumerate(corners))
+        return (
+            f'<Annotation Name="a" Type="Polygon" PartOfGroup="{group}" Color="#F4FA58">'
+            f"<Coordinates>{points}</Coordinates></Annotation>"
+        )
+
+    def write(*annotations: str) -> None:
+        path.write_text(
+            f'<?xml version="1.0"?><ASAP_Annotations><Annotations>{"".join(annotations)}</Annotations>'
+            "<AnnotationGroups></AnnotationGroups></ASAP_Annotations>"
+        )
+
+    path = tmp_path / "tumor_001.xml"
+    write(square("_2", 20, 10), square("_0", 10, 40))
+    with shape_reference(path, _grid(), DEFAULT_MAPPING, unannotated=2) as reference:
+        labels = reference.read(_grid().region)
+    assert (labels[15, 15], labels[25, 25], labels[45, 45], labels[5, 5]) == (1, 0, 1, 2)
+    write()
+    with pytest.raises(UserError, match="holds no area"):
+        shape_reference(path, _grid(), DEFAULT_MAPPING, unannotated=2)
+
+
+def test_shapes_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(UserError, match="outside the slide"):
+        _labels(tmp_path, _square("Tumor", 1000, 20, 30))
+    with pytest.raises(UserError, match="Stroma"):
+        _labels(tmp_path, _square("Stroma", 10, 20, 30))

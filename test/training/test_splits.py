@@ -1,9 +1,11 @@
+import json
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uga.errors import UserError
-from uga.training.splits import Origin, Split, check_splits, make_splits
+from uga.training.splits import Origin, Split, check_splits, make_splits, patch_splits, read_splits, slide_splits
 
 
 def _origins(patients: dict[str, int], strata: dict[str, str] | None = None) -> dict[str, Origin]:
@@ -14,6 +16,7 @@ def _origins(patients: dict[str, int], strata: dict[str, str] | None = None) -> 
     }
 
 
+@settings(deadline=None)
 @given(counts=st.lists(st.integers(1, 4), min_size=5, max_size=30), folds=st.integers(2, 5), seed=st.integers(0, 1000))
 def test_patients_stay_together_and_are_validated_once(counts, folds, seed):
     origins = _origins({f"p{i}": count for i, count in enumerate(counts)})
@@ -56,3 +59,49 @@ def test_unknown_patch_and_empty_side_are_errors():
         check_splits([Split(train=["a-0"], val=["c-0"])], {"a-0": "a"})
     with pytest.raises(UserError, match="validation empty"):
         check_splits([Split(train=["a-0"], val=[])], {"a-0": "a"})
+
+
+PATIENT_OF = {"s1": "p1", "s2": "p1", "s3": "p2", "s4": "p3"}
+
+
+def _file(tmp_path, content):
+    path = tmp_path / "splits.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_own_splits_of_slides_are_read_and_spread_to_patches(tmp_path):
+    splits = [{"train": ["s1", "s2", "s3"], "val": ["s4"]}, {"train": ["s3", "s4"], "val": ["s1", "s2"]}]
+    assert read_splits(_file(tmp_path, splits), PATIENT_OF) == splits
+    case_of = {f"{slide}_{number}": slide for slide in PATIENT_OF for number in range(2)}
+    patches = patch_splits(splits, case_of)
+    assert patches[0]["val"] == ["s4_0", "s4_1"]
+    assert slide_splits(patches, case_of) == splits
+
+
+RIGHT = {"train": ["s3", "s4"], "val": ["s1", "s2"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("no json", "not of the form"),
+        ([RIGHT], "not of the form"),
+        ([RIGHT, {"train": ["s1"]}], "not of the form"),
+        ([RIGHT, {"train": ["s1", "s3"], "val": ["s2", "s4"]}], "Split 1 has patient 'p1' in training and validation"),
+        ([RIGHT, {"train": ["s1", "s2", "s3"], "val": ["s4", "s9"]}], "names the slide 's9'"),
+        ([RIGHT, {"train": ["s1", "s2", "s3", "s4"], "val": ["s4"]}], "names the slide 's4' 2 times|2 faults"),
+        ([RIGHT, {"train": ["s1", "s2"], "val": ["s4"]}], "leaves out the slide 's3'"),
+        ([RIGHT, {"train": ["s1", "s2", "s3", "s4"], "val": []}], "leaves training or validation empty"),
+    ],
+    ids=["json", "one", "keys", "leak", "unknown", "twice", "missing", "empty"],
+)
+def test_own_splits_with_faults(tmp_path, content, message):
+    with pytest.raises(UserError, match=message) as caught:
+        read_splits(_file(tmp_path, content), PATIENT_OF)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_splits_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_splits(tmp_path / "none.json", PATIENT_OF)

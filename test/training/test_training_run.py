@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,17 @@ import pytest
 import torch
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from training_helpers import draw_patch, tiny_preset, write_synthetic_dataset
+from PIL import Image
+from training_helpers import draw_patch, tiny_preset, write_cohort, write_synthetic_dataset, write_tiny_preset
 
-from uga.errors import UserError
+from uga.cli.console import execute
+from uga.cli.main import app
+from uga.errors import ExitCode, ModelError, UserError
 from uga.model.ensemble import Ensemble
 from uga.model.folder import verify_model
 from uga.training.dataset import Dataset, preprocess
 from uga.training.folds import results_folder, train_folds, validation_dice
+from uga.training.packs import model_pack, write_pack
 from uga.training.release import ReleaseNotes, release
 from uga.training.stain import HedJitter
 from uga.training.trainer import UgaTrainer
@@ -60,6 +65,8 @@ def test_two_folds_become_a_model_that_nnunet_and_we_load(tmp_path):
 
     model = release(dataset, tiny_preset(), tmp_path / "model", folds=2, notes=NOTES)
     verify_model(model.path)
+    splits = json.loads((model.path / "splits.json").read_text())
+    assert [sorted(split["train"] + split["val"]) for split in splits] == [["p0", "p1", "p2", "p3"]] * 2
     assert model.card.training.details["fold_0_validation_tumour_dice"] > 0.8
     assert model.labels == {"background": 0, "tumour": 1}
 
@@ -79,49 +86,173 @@ def test_two_folds_become_a_model_that_nnunet_and_we_load(tmp_path):
     assert (predicted == label).mean() > 0.9
 
 
+def test_halved_weights_are_the_same_for_every_reader_and_packs_are_verified(tmp_path):
+    dataset = _prepared(tmp_path / "work", epochs=1, iterations=2)
+    train_folds(dataset, [0, 1], device=CPU, threads=1)
+    packs = [
+        write_pack(dataset, tmp_path / p, purpose=p, patches=4, size_px=32, max_bytes=10**6, quality=90, seed=0)
+        for p in ("replay", "holdout")
+    ]
+    whole = release(dataset, tiny_preset(), tmp_path / "whole", folds=2, notes=NOTES)
+    model = release(dataset, tiny_preset(), tmp_path / "half", folds=2, notes=NOTES, weights="float16", packs=packs)
+    assert verify_model(model.path).sha256 != whole.sha256
+    assert whole.card.decisive_files == model.card.decisive_files
+
+    batch = torch.rand(1, 3, 32, 32)
+    ours = Ensemble(model, device=CPU).logits(batch)
+    exact = Ensemble(whole, device=CPU).logits(batch)
+    assert not torch.equal(ours, exact)
+    torch.testing.assert_close(ours, exact, rtol=0.01, atol=0.01)
+    predictor = nnUNetPredictor(use_mirroring=False, device=CPU, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model.path), use_folds=None)
+    for fold, parameters in enumerate(predictor.list_of_parameters):
+        predictor.network.load_state_dict(parameters)
+        predictor.network.eval()
+        with torch.inference_mode():
+            assert torch.equal(ours[fold], predictor.network(batch))
+    sizes = [sum(f.stat().st_size for f in m.path.glob("fold_*/model.safetensors")) for m in (whole, model)]
+    assert sizes[1] < 0.7 * sizes[0]
+
+    replay = model_pack(model, "replay")
+    assert replay.index == packs[0].index
+    assert model_pack(whole, "replay") is None
+    assert {file.relative_to(model.path).as_posix() for file in replay.files()} <= model.card.files.keys()
+    replay.labels_file(replay.index.items[0]).write_bytes(b"altered")
+    with pytest.raises(ModelError, match="altered"):
+        verify_model(model.path)
+
+
+def test_packs_of_other_data_are_not_released(tmp_path):
+    dataset = _prepared(tmp_path / "work", epochs=1, iterations=1)
+    train_folds(dataset, [0, 1], device=CPU, threads=1)
+    pack = write_pack(
+        dataset, tmp_path / "replay", purpose="replay", patches=1, size_px=32, max_bytes=10**6, quality=90, seed=0
+    )
+    other = replace(pack, index=pack.index.model_copy(update={"spacing_um": 0.5}))
+    with pytest.raises(UserError, match="another spacing"):
+        release(dataset, tiny_preset(), tmp_path / "model", folds=2, notes=NOTES, packs=[other])
+
+
 _KILLED = """
 import os, signal, sys
-from pathlib import Path
-import torch
-from uga.training.dataset import Dataset
+from uga.cli.console import execute
+from uga.cli.main import app
 from uga.training.environment import NnunetFolders
-folders = NnunetFolders(Path(sys.argv[1]))
-folders.activate()
-from uga.training.folds import train_folds
+from pathlib import Path
+NnunetFolders(Path(sys.argv[1])).activate()
 from uga.training.trainer import UgaTrainer
 finish = UgaTrainer.on_epoch_end
 def die(self):
     finish(self)
-    if self.current_epoch == 3:
+    if (self.fold, self.current_epoch) == (1, 3):
         os.kill(os.getpid(), signal.SIGKILL)
 UgaTrainer.on_epoch_end = die
-train_folds(Dataset("Dataset501_Synthetic", folders), [0], device=torch.device("cpu"), threads=1)
+execute(app, sys.argv[2:])
 """
 
 
-def test_killed_and_resumed_equals_undisturbed(tmp_path):
-    undisturbed = _prepared(tmp_path / "undisturbed", epochs=5)
-    train_folds(undisturbed, [0], device=CPU, threads=1)
+def _command(tmp_path: Path, output: str) -> list[str]:
+    return [
+        "train", str(tmp_path / "cohort.csv"), "--output", str(tmp_path / output),
+        "--preset", str(tmp_path / "tiny.json"), "--labels", "background=0,1 tumour=2", "--folds", "2",
+        "--max-tumour-per-slide", "2", "--max-benign-per-slide", "2", "--benign-per-tumour", "1", "--seed", "3",
+        "--threads", "1", "--replay-patches", "3", "--holdout-patches", "2", "--name", "mine", "--devices", "cpu",
+    ]  # fmt: skip
 
-    killed = _prepared(tmp_path / "killed", epochs=5)
-    run = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(tmp_path / "killed")],
+
+def test_one_command_from_files_to_a_model_also_when_it_is_killed_in_the_middle(tmp_path):
+    write_cohort(tmp_path, held_out=1)
+    write_tiny_preset(tmp_path / "tiny.json", epochs=5, iterations=2)
+    assert execute(app, _command(tmp_path, "undisturbed")) == ExitCode.OK
+
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(tmp_path / "killed" / "work"), *_command(tmp_path, "killed")],
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
     )
-    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
-    fold = results_folder(killed) / "fold_0"
-    assert torch.load(fold / "checkpoint_latest.pth", weights_only=True)["current_epoch"] == 3
-    assert not (fold / "checkpoint_final.pth").exists()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (tmp_path / "killed" / "model").exists()
+    results = next((tmp_path / "killed" / "work" / "results").glob("*/*"))
+    assert (results / "fold_0" / "validation.json").exists()
+    assert torch.load(results / "fold_1" / "checkpoint_latest.pth", weights_only=True)["current_epoch"] == 3
+    assert not (results / "fold_1" / "checkpoint_final.pth").exists()
 
-    killed.folders.activate()
-    train_folds(killed, [0], device=CPU, threads=1)
-    assert not (fold / "checkpoint_latest.pth").exists()
-    wanted, found = _weights(undisturbed, 0), _weights(killed, 0)
-    assert wanted.keys() == found.keys()
-    for name, tensor in wanted.items():
-        assert torch.equal(tensor, found[name]), name
+    assert execute(app, _command(tmp_path, "killed")) == ExitCode.OK
+    whole, resumed = verify_model(tmp_path / "undisturbed" / "model"), verify_model(tmp_path / "killed" / "model")
+    assert whole.sha256 == resumed.sha256
+    assert {name: digest for name, digest in whole.card.files.items() if name.startswith(("replay", "holdout"))} == {
+        name: digest for name, digest in resumed.card.files.items() if name.startswith(("replay", "holdout"))
+    }
+    assert whole.name == "mine"
+    assert whole.card.training.seed == 3
+    assert whole.card.training.data == "4 slides of 4 patients; by centre: 4 1; by class: 3 macro, 1 negative."
+    assert len(model_pack(whole, "replay").index.items) == 3
+    held_out = model_pack(whole, "holdout").index.items
+    assert {item.patient for item in held_out} == {"p4"}
+    assert not {item.case for item in model_pack(whole, "replay").index.items} & {item.case for item in held_out}
+    for name in ("fold_0.png", "fold_1.png", "overview.png"):
+        with Image.open(tmp_path / "killed" / "curves" / name) as picture:
+            assert picture.size == (1080, 960)
+
+    assert execute(app, _command(tmp_path, "killed")) == ExitCode.BAD_REQUEST
+
+
+def _scripted(monkeypatch, dices):
+    """The pseudo Dice of each epoch as a test wants it; returns the weights after each epoch."""
+    validate, finish, weights = UgaTrainer.on_validation_epoch_end, UgaTrainer.on_epoch_end, {}
+
+    def on_validation_epoch_end(self, outputs):
+        validate(self, outputs)
+        self.logger.local_logger.my_fantastic_logging["mean_fg_dice"][-1] = dices[self.current_epoch]
+
+    def on_epoch_end(self):
+        weights[self.current_epoch + 1] = {n: t.clone() for n, t in self.network.state_dict().items()}
+        finish(self)
+        if self.current_epoch == getattr(on_epoch_end, "die_after", None):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(UgaTrainer, "on_validation_epoch_end", on_validation_epoch_end)
+    monkeypatch.setattr(UgaTrainer, "on_epoch_end", on_epoch_end)
+    return weights, on_epoch_end
+
+
+def test_a_fold_that_no_longer_improves_ends_with_its_best_weights(tmp_path, monkeypatch):
+    weights, _ = _scripted(monkeypatch, [float("nan"), 0.5, 0.6, 0.3, 0.3, 0.3, 0.9, 0.9, 0.9, 0.9])
+    dataset = _prepared(tmp_path / "work", epochs=10, iterations=1, patience=3)
+    train_folds(dataset, [0], device=CPU, threads=1)
+    assert max(weights) == 6
+    found = _weights(dataset, 0)
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights[3].items())
+    assert any(not torch.equal(found[name], tensor) for name, tensor in weights[6].items())
+    fold = results_folder(dataset) / "fold_0"
+    assert len(json.loads((fold / "curves.json").read_text())["train_losses"]) == 6
+    assert not (fold / "checkpoint_best.pth").exists()
+    assert validation_dice(fold.parent, 0)
+
+
+def test_an_early_end_is_the_same_after_a_resumption(tmp_path, monkeypatch):
+    dices = [0.5, 0.6, 0.3, 0.3, 0.3, 0.3, 0.3]
+    hashes = []
+    for die_after in (None, 2, 4, 5):
+        _, hook = _scripted(monkeypatch, dices)
+        dataset = _prepared(tmp_path / str(die_after), epochs=7, iterations=1, patience=3)
+        hook.die_after = die_after
+        if die_after is not None:
+            with pytest.raises(KeyboardInterrupt):
+                train_folds(dataset, [0], device=CPU, threads=1)
+            hook.die_after = None
+        train_folds(dataset, [0], device=CPU, threads=1)
+        hashes.append({name: tensor.sum().item() for name, tensor in _weights(dataset, 0).items()})
+        monkeypatch.undo()
+    assert all(each == hashes[0] for each in hashes)
+
+
+def test_while_nothing_is_found_a_fold_goes_on(tmp_path, monkeypatch):
+    weights, _ = _scripted(monkeypatch, [0.0] * 5)
+    dataset = _prepared(tmp_path / "work", epochs=5, iterations=1, patience=1)
+    train_folds(dataset, [0], device=CPU, threads=1)
+    assert max(weights) == 5
 
 
 def test_folds_start_from_different_weights_and_finished_ones_are_kept(tmp_path):

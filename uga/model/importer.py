@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dynamic_network_architectures.building_blocks.helper import get_matching_batchnorm
 from pydantic import ValidationError
@@ -30,11 +30,11 @@ from uga.model.card import (
 )
 from uga.model.checkpoint import read_checkpoint, write_checkpoint
 from uga.model.folder import load_model, verify_model
-from uga.model.network import build_network, full_state, save_weights, unique_state
+from uga.model.network import build_network, full_state, rounded_to_half, save_weights, unique_state
 from uga.model.plan import read_json, read_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from uga.model.checkpoint import Checkpoint
     from uga.model.folder import Model
@@ -44,11 +44,13 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "checkpoint_final.pth"
 _BATCHNORM_TRAINER = "nnUNetTrainerBN"
-_COMPANIONS = ("dataset_fingerprint.json", "sockets.json", "LICENSE", "README.md", "replay")
+_COMPANIONS = ("dataset_fingerprint.json", "splits.json", "sockets.json", "LICENSE", "README.md", "replay", "holdout")
 """Files and folders that travel with a model when they lie in the source."""
 
+WeightsPrecision = Literal["float32", "float16"]
 
-def import_model(
+
+def import_model(  # noqa: PLR0913 - each is a fact of its own about the model
     source: Path,
     target: Path,
     *,
@@ -58,6 +60,8 @@ def import_model(
     checkpoint: str = CHECKPOINT_FILE,
     folds: Sequence[int] | None = None,
     about: About | None = None,
+    weights: WeightsPrecision = "float32",
+    companions: Mapping[str, Path] | None = None,
 ) -> Model:
     """Make a model folder from a trained-model folder of nnU-Net v2.
 
@@ -73,6 +77,8 @@ def import_model(
         checkpoint: File name of the checkpoints.
         folds: Folds to import, 0, 1, 2, ...; default all in the source.
         about: Description and provenance; default states research use and the trainer.
+        weights: How kernels are stored; float16 rounds them, in the checkpoints too, and halves the folder's size.
+        companions: Further files and folders to travel with the model, by their name in its folder.
 
     Raises:
         ModelError: the source is incomplete, hostile or not a 2D RGB model, or the target exists.
@@ -85,7 +91,9 @@ def import_model(
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
     try:
-        plan, trainer = _convert(source, work, checkpoint, chosen)
+        for place, path in (_companions_of(source) | dict(companions or {})).items():
+            _copy_companion(path, work / place)
+        plan, trainer = _convert(source, work, checkpoint, chosen, weights)
         about = about or About(training=Training(trainer=trainer))
         try:
             card = ModelCard(
@@ -120,9 +128,10 @@ def _folds(source: Path) -> tuple[int, ...]:
     return found
 
 
-def _convert(source: Path, work: Path, checkpoint: str, folds: Sequence[int]) -> tuple[Plan, str]:
-    """Fill ``work`` with everything but the card; returns the plan and the trainer's name."""
-    _copy_companions(source, work)
+def _convert(
+    source: Path, work: Path, checkpoint: str, folds: Sequence[int], weights: WeightsPrecision
+) -> tuple[Plan, str]:
+    """Write plans and folds into ``work``; returns the plan and the trainer's name."""
     first = read_checkpoint(source / f"fold_{folds[0]}" / checkpoint)
     plans = _explicit_plans(read_json(source / PLANS_FILE), first)
     (work / PLANS_FILE).write_text(json.dumps(plans, indent=4), encoding="utf-8")
@@ -136,6 +145,8 @@ def _convert(source: Path, work: Path, checkpoint: str, folds: Sequence[int]) ->
             raise ModelError(f"{file} was trained otherwise than fold {folds[0]}; import folds of one training only.")
         _refuse_unstated_batchnorm(plan, state)
         unique = unique_state(network, state.weights, file)
+        if weights == "float16":
+            unique = rounded_to_half(unique, file)
         (work / f"fold_{fold}").mkdir()
         save_weights(unique, work / weights_path(fold))
         write_checkpoint(
@@ -171,19 +182,18 @@ def _refuse_unstated_batchnorm(plan: Plan, checkpoint: Checkpoint) -> None:
         )
 
 
-def _copy_companions(source: Path, work: Path) -> None:
-    for name in _COMPANIONS:
-        path = source / name
-        if path.is_symlink():
-            continue
-        if path.is_dir():
-            for file in sorted(path.rglob("*")):
-                if file.is_file() and not file.is_symlink():
-                    copy = work / file.relative_to(source)
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file, copy)
-        elif path.is_file():
-            shutil.copyfile(path, work / name)
+def _companions_of(source: Path) -> dict[str, Path]:
+    found = {name: source / name for name in _COMPANIONS}
+    return {name: path for name, path in found.items() if path.exists() and not path.is_symlink()}
+
+
+def _copy_companion(path: Path, target: Path) -> None:
+    files = path.rglob("*") if path.is_dir() else (path,)
+    for file in files:
+        if file.is_file() and not file.is_symlink():
+            copy = target / file.relative_to(path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def _make_readable(folder: Path) -> None:

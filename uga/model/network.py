@@ -99,6 +99,21 @@ def save_weights(weights: Mapping[str, torch.Tensor], path: Path) -> None:
     save_file({name: tensor.clone() for name, tensor in weights.items()}, path)
 
 
+def rounded_to_half(weights: Mapping[str, torch.Tensor], file: Path) -> dict[str, torch.Tensor]:
+    """Kernels in half precision, which halves a model's size; vectors (biases, norms, running statistics) stay as is.
+
+    Raises:
+        ModelError: a kernel holds a value that half precision cannot.
+    """
+    rounded = {}
+    for name, tensor in weights.items():
+        halved = tensor.half() if tensor.ndim > 1 else tensor
+        if not bool(torch.isfinite(halved).all()):
+            raise ModelError(f"{file} holds values in {name} beyond half precision; store the weights as float32.")
+        rounded[name] = halved
+    return rounded
+
+
 def load_network(plan: Plan, path: Path, device: torch.device | None = None) -> nn.Module:
     """The network of a plan with the weights of one fold, frozen and in eval mode.
 
@@ -107,7 +122,8 @@ def load_network(plan: Plan, path: Path, device: torch.device | None = None) -> 
     """
     network = build_network(plan)
     try:
-        weights = load_file(path)
+        # Kernels may be stored in half precision (`rounded_to_half`); what networks compute in is decided elsewhere.
+        weights = {name: _widened(tensor) for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be read as safetensors ({error}); copy the model again.") from error
     expected = network.state_dict()
@@ -154,6 +170,10 @@ def _check_names(found: Collection[str], expected: Collection[str], file: Path) 
             raise ModelError(
                 f"{file} does not fit the plan: it {words} {min(names)} ({len(names)} such); export the model again."
             )
+
+
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def _form(tensor: torch.Tensor) -> str:

@@ -39,5 +39,7 @@ class NnunetFolders:
         os.environ["nnUNet_preprocessed"] = str(self.preprocessed)  # noqa: SIM112
         os.environ["nnUNet_results"] = str(self.results)  # noqa: SIM112
         os.environ["nnUNet_compile"] = "0"  # noqa: SIM112 - compiling costs more than the short runs here gain
-        # A plot library without a writable home would warn at every start of a container.
-        os.environ.setdefault("MPLCONFIGDIR", str(self.work / "matplotlib"))
+        os.environ["nnUNet_wandb_enabled"] = "0"  # noqa: SIM112 - nothing leaves the machine
+        # Caches below the work folder: a container's user may have no home that can be written, nor a name.
+        for variable in ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+            os.environ.setdefault(variable, str(self.work / "cache" / variable.lower()))

@@ -1,14 +1,16 @@
-"""How the values of a reference mask become the labels of the model."""
+"""How the values of a reference mask and the class names of shapes become the labels of the model."""
 
 from __future__ import annotations
 
+import shlex
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from uga.errors import UserError
+from uga.model.card import first_problem
 
 BACKGROUND = "background"
 TUMOUR = "tumour"
@@ -18,46 +20,53 @@ _UNMAPPED = 255
 
 
 class LabelMapping(BaseModel):
-    """Model labels in order, each with the reference values that mean it.
+    """Model labels in order, each with what means it in a reference.
+
+    A whole number is a value of label maps, a text the class of a shape, upper or lower case. A label's own name means
+    the label too.
 
     Attributes:
-        labels: Label name -> reference values; the position is the model's label value, `background` is first.
-        ignore: Reference values that are not annotated: nnU-Net's ignore label, never background.
+        labels: Label name -> values and classes; the position is the model's label value, `background` is first.
+        ignore: Values and classes that are not judged: nnU-Net's ignore label, never background.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    labels: dict[str, tuple[int, ...]]
-    ignore: tuple[int, ...] = Field(default=())
+    labels: dict[str, tuple[int | str, ...]]
+    ignore: tuple[int | str, ...] = Field(default=())
 
     @model_validator(mode="after")
     def _check(self) -> LabelMapping:
         names = list(self.labels)
         if len(names) < 2 or names[0] != BACKGROUND or IGNORE in names:
             raise ValueError("the label mapping must start with background and name at least one more label")
-        values = [value for group in (*self.labels.values(), self.ignore) for value in group]
-        if len(values) != len(set(values)):
-            raise ValueError("the label mapping gives one reference value two meanings")
-        if any(not 0 <= value <= 254 for value in values):
-            raise ValueError("the label mapping holds a reference value outside 0..254")
+        if TUMOUR not in names:
+            raise ValueError("the label mapping must name the label tumour")
+        meaning: dict[str, str] = {}
+        for name, entries in (*self.labels.items(), (IGNORE, self.ignore)):
+            for entry in (name, *entries):
+                if meaning.setdefault(str(entry).casefold(), name) != name:
+                    raise ValueError(f"the label mapping gives '{entry}' two meanings")
+                if isinstance(entry, int) and not 0 <= entry <= 254:
+                    raise ValueError("the label mapping holds a reference value outside 0..254")
         return self
 
     @classmethod
     def parse(cls, text: str) -> LabelMapping:
-        """Read ``background=0,1 tumour=2 ignore=3``.
+        """Read ``background=0,1,normal tumour=2,metastases ignore=3``; quotes keep blanks within a class together.
 
         Raises:
             UserError: the text is not such a list.
         """
-        groups: dict[str, tuple[int, ...]] = {}
         try:
-            for part in text.split():
-                name, _, values = part.partition("=")
-                groups[name] = tuple(int(value) for value in values.split(","))
+            groups = _groups(text)
             ignore = groups.pop(IGNORE, ())
             return cls(labels=groups, ignore=ignore)
         except ValueError as error:
-            raise UserError(f"Label mapping '{text}' is not of the form 'background=0,1 tumour=2': {error}.") from error
+            reason = first_problem(error) if isinstance(error, ValidationError) else error
+            raise UserError(
+                f"Label mapping '{text}' is not of the form 'background=0,normal tumour=2,tumor': {reason}."
+            ) from error
 
     @property
     def ignore_label(self) -> int:
@@ -68,18 +77,27 @@ class LabelMapping(BaseModel):
         """Model label value of a label name."""
         return list(self.labels).index(name)
 
-    @property
-    def dataset_labels(self) -> dict[str, int]:
-        """`labels` of nnU-Net's dataset.json."""
+    def dataset_labels(self, *, with_ignore: bool) -> dict[str, int]:
+        """`labels` of nnU-Net's dataset.json; ``with_ignore`` where area is left unannotated."""
         values = {name: value for value, name in enumerate(self.labels)}
-        return {**values, IGNORE: self.ignore_label} if self.ignore else values
+        return {**values, IGNORE: self.ignore_label} if self.ignore or with_ignore else values
+
+    @property
+    def class_values(self) -> dict[str, int]:
+        """Class of a shape, in lower case -> label value."""
+        groups = (*self.labels.items(), (IGNORE, self.ignore))
+        return {
+            entry.casefold(): value
+            for value, (name, entries) in enumerate(groups)
+            for entry in (name, *entries)
+            if isinstance(entry, str)
+        }
 
     @cached_property
     def _table(self) -> npt.NDArray[np.uint8]:
         table = np.full(256, _UNMAPPED, np.uint8)
-        for label, values in enumerate(self.labels.values()):
-            table[list(values)] = label
-        table[list(self.ignore)] = self.ignore_label
+        for label, entries in enumerate((*self.labels.values(), self.ignore)):
+            table[[entry for entry in entries if isinstance(entry, int)]] = label
         return table
 
     def apply(self, reference: npt.NDArray[np.uint8], source: str) -> npt.NDArray[np.uint8]:
@@ -95,9 +113,35 @@ class LabelMapping(BaseModel):
         labels = self._table[reference]
         if (labels == _UNMAPPED).any():
             unknown = sorted(int(value) for value in np.unique(reference[labels == _UNMAPPED]))
-            raise UserError(f"{source} holds the values {unknown}, which the label mapping does not name; add them.")
+            raise UserError(
+                f"{source} holds the values {unknown}, which the label mapping does not name; add them to --labels, "
+                "such as background=0,1 tumour=2."
+            )
         return labels
 
 
+def _groups(text: str) -> dict[str, tuple[int | str, ...]]:
+    groups: dict[str, tuple[int | str, ...]] = {}
+    for part in shlex.split(text):
+        name, _, entries = part.partition("=")
+        if name in groups:
+            raise ValueError(f"the label {name} stands twice")
+        groups[name] = tuple(_entry(entry) for entry in entries.split(",") if entry)
+    return groups
+
+
+def _entry(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
 DEMO_MAPPING = LabelMapping(labels={BACKGROUND: (0, 1), TUMOUR: (2,)})
-"""Virtual slides and Camelyon masks: 0 glass, 1 benign, 2 tumour."""
+"""Label maps of virtual slides: 0 glass, 1 benign, 2 tumour."""
+
+DEFAULT_MAPPING = LabelMapping(
+    labels={
+        BACKGROUND: ("normal", "benign", "exclusion", "none", "_2"),
+        TUMOUR: ("tumor", "metastases", "metastasis", "_0", "_1"),
+    }
+)
+"""Classes of shapes as Camelyon names them. Values of label maps are left to the user: 1 is tumour in Camelyon's maps
+and benign tissue in others."""

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from uga.errors import UserError
+from uga.model.card import first_problem
 from uga.training.sampling import SamplingOptions
 
 CONFIGURATION = "2d"
@@ -26,6 +27,8 @@ class TrainingSettings(BaseModel):
         foreground_oversampling: Share of a batch that is forced to hold foreground.
         checkpoint_every_epochs: A killed training loses at most this many epochs.
         hed_jitter: Half-width of the random stain scaling and shift in HED space; 0 turns it off.
+        patience: Epochs without a better smoothed pseudo Dice after which a fold ends, with its best weights; None
+            trains all epochs and keeps the last weights, as nnU-Net does.
         seed: Same seed, same data, same device: same weights.
     """
 
@@ -38,6 +41,7 @@ class TrainingSettings(BaseModel):
     foreground_oversampling: float = Field(default=0.33, ge=0, le=1)
     checkpoint_every_epochs: int = Field(default=10, ge=1)
     hed_jitter: float = Field(default=0.0, ge=0, lt=1)
+    patience: int | None = Field(default=None, ge=1)
     seed: int = 0
 
 
@@ -67,8 +71,19 @@ class Preset(BaseModel):
         name = {"RGBTo01Normalization": "rgb_to_0_1", "ZScoreNormalization": "zscore"}.get(scheme, scheme)
         return {"0": name, "1": name, "2": name}
 
-    def with_notes(self, **changes: SamplingOptions | TrainingSettings) -> Preset:
-        """The same preset with other sampling or training settings."""
+    @property
+    def window_px(self) -> tuple[int, int]:
+        """Window of the network, (height, width)."""
+        height, width = self.plans["configurations"][CONFIGURATION]["patch_size"]
+        return height, width
+
+    @property
+    def batch_size(self) -> int:
+        """Windows of a batch, over all devices that train a fold together."""
+        return int(self.plans["configurations"][CONFIGURATION]["batch_size"])
+
+    def with_notes(self, **changes: SamplingOptions | TrainingSettings | float) -> Preset:
+        """The same preset with another spacing, other sampling or training settings."""
         notes = self.notes.model_copy(update=changes)
         return Preset(plans=self.plans, notes=notes)
 
@@ -83,7 +98,7 @@ class Preset(BaseModel):
             **self.plans,
             "dataset_name": dataset_name,
             "foreground_intensity_properties_per_channel": intensities,
-            "uga": self.notes.model_dump(mode="json"),
+            "uga": self.notes.model_dump(mode="json", exclude_none=True),
         }
 
 
@@ -93,19 +108,14 @@ def load_preset(name_or_path: str) -> Preset:
     Raises:
         UserError: no such preset, or not valid.
     """
-    shipped = {Path(entry.name).stem: entry for entry in _folder().iterdir() if entry.name.endswith(".json")}
-    entry = shipped.get(name_or_path)
+    text = preset_text(name_or_path)
     try:
-        text = entry.read_text("utf-8") if entry else Path(name_or_path).read_text("utf-8")
         plans = json.loads(text)
         notes = PresetNotes.model_validate(plans.pop("uga"))
         window = plans["configurations"][CONFIGURATION]["patch_size"]
-    except OSError as error:
-        raise UserError(
-            f"There is no preset '{name_or_path}'; use one of {', '.join(sorted(shipped))} or the path of a JSON file."
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        raise UserError(f"The preset {name_or_path} is not valid: {error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else repr(error)
+        raise UserError(f"The preset {name_or_path} is not valid ({reason}); compare it with a shipped one.") from error
     if notes.sampling.patch_px < max(window):
         raise UserError(
             f"The preset {name_or_path} samples patches of {notes.sampling.patch_px} px for windows of "
@@ -114,5 +124,18 @@ def load_preset(name_or_path: str) -> Preset:
     return Preset(plans=plans, notes=notes)
 
 
-def _folder() -> Any:
-    return resources.files("uga.training") / "presets"
+def preset_text(name_or_path: str) -> str:
+    """The file of a preset, for a user to copy and change.
+
+    Raises:
+        UserError: no such preset.
+    """
+    folder = resources.files("uga.training") / "presets"
+    shipped = {Path(entry.name).stem: entry for entry in folder.iterdir() if entry.name.endswith(".json")}
+    entry = shipped.get(name_or_path)
+    try:
+        return entry.read_text("utf-8") if entry else Path(name_or_path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"There is no preset '{name_or_path}'; use one of {', '.join(sorted(shipped))} or the path of a JSON file."
+        ) from error

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 import tifffile
 
+from uga.annotations.readers import read_shapes
+from uga.annotations.reference import AnnotationReference
+from uga.annotations.shapes import REGION_CLASS, split_regions
 from uga.errors import UserError
+from uga.geometry import SpacingUm
+from uga.training.labels import BACKGROUND
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from uga.annotations.shapes import Shape
     from uga.geometry import Grid, GridRegion
     from uga.training.labels import LabelMapping
 
@@ -47,6 +53,43 @@ class BenignReference:
     def read(self, region: GridRegion) -> npt.NDArray[np.uint8]:
         """Zeros (height, width), uint8."""
         return np.zeros((region.height, region.width), np.uint8)
+
+
+def shape_reference(path: Path, grid: Grid, mapping: LabelMapping, *, unannotated: int) -> AnnotationReference:
+    """Shapes of an annotation file as a reference.
+
+    Where shapes of a GeoJSON overlap, the smaller one shows, whatever their order in the file: a benign island in a
+    tumour, or a tumour in a benign area. ASAP's groups for holes show over the others, as Camelyon means them. Inside a
+    frame (QuPath's class ``Region*``) everything was judged, so what no shape covers there is background.
+
+    Args:
+        path: ASAP XML, GeoJSON or polygons of grand-challenge.
+        grid: The working grid of the slide.
+        mapping: Classes to labels.
+        unannotated: Label of area outside all shapes.
+
+    Raises:
+        UserError: the file cannot be read, is empty, names a class without a meaning, or does not fit the slide.
+    """
+    mpp = SpacingUm(grid.spacing_um / grid.scale_x, grid.spacing_um / grid.scale_y)
+    shapes, frames = split_regions(read_shapes(path, mpp))
+    if not shapes and not frames:
+        raise UserError(f"The annotation {path} holds no area; draw outlines, or list the slide as class negative.")
+    if path.suffix.lower() != ".xml":
+        shapes = tuple(sorted(shapes, key=_area, reverse=True))
+    values = {**mapping.class_values, REGION_CLASS: mapping.value_of(BACKGROUND)}
+    return AnnotationReference((*frames, *shapes), grid, values, unannotated=unannotated, source=str(path))
+
+
+def _area(shape: Shape) -> float:
+    """Level-0 pixels."""
+    return sum(_ring_area(p.exterior) - sum(_ring_area(hole) for hole in p.holes) for p in shape.polygons)
+
+
+def _ring_area(ring: npt.NDArray[np.float64]) -> float:
+    # About its first point: far from the origin the products would lose digits.
+    x, y = (ring - ring[0]).T
+    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
 class MaskReference:

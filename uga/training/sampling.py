@@ -140,11 +140,11 @@ class _Candidates:
         plain_glass = min(_PLAIN_GLASS, options.max_glass_fraction)
 
         def kind_of(region: GridRegion) -> PatchKind | None:
-            # More than half unannotated teaches little; nnU-Net would draw from it all the same.
-            if ignored.mean(region) > 0.5:
-                return None
+            # A tumour patch counts however little around the tumour is annotated: small lesions have no other.
             if tumour.mean(region) > 0:
                 return "tumour"
+            if ignored.mean(region) > 0.5:
+                return None
             glass = 1.0 - tissue.mean(region)
             if glass > options.max_glass_fraction:
                 return None

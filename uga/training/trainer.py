@@ -23,12 +23,20 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch._dynamo import OptimizedModule
 
+from uga.progress import duration
+from uga.training.curves import CURVES, CURVES_FILE, PICTURE_FILE, Curves, draw
 from uga.training.presets import PresetNotes
 from uga.training.stain import insert_hed_jitter
 
 log = logging.getLogger(__name__)
 
 _VALIDATION_SEED = 2**31
+_SECONDS_BETWEEN_CURVES = 600
+_SMOOTHING = 0.1  # nnU-Net's
+
+
+class _NoLongerImprovingError(Exception):
+    """The fold has ended before its last epoch."""
 
 
 class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
@@ -48,6 +56,8 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
     ) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net's banner
             super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.is_ddp:
+            self.device = device  # nnU-Net takes a GPU for granted
         self.settings = PresetNotes.model_validate(plans["uga"]).training
         self.initial_lr = self.settings.initial_lr
         self.num_epochs = self.settings.epochs
@@ -55,14 +65,44 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.num_val_iterations_per_epoch = self.settings.validation_iterations
         self.oversample_foreground_percent = self.settings.foreground_oversampling
         self.save_every = self.settings.checkpoint_every_epochs
+        self.folds_left = 0
+        """Folds that this process trains after this one, for the time left."""
         self._best_ema: float | None = None
         self._first_epoch = 0
-        self._started = time()
+        self._started = self._drawn = time()
 
     def initialize(self) -> None:
         """Build network, optimiser and loss; the initial weights depend on seed and fold alone."""
         self._seed(0)
-        super().initialize()
+        with contextlib.redirect_stdout(io.StringIO()):
+            super().initialize()
+
+    def run_training(self) -> None:
+        """nnU-Net's training, which ends early if the pseudo Dice has ceased to improve and that was asked for."""
+        try:
+            super().run_training()
+        except _NoLongerImprovingError:
+            log.info("fold %s ends after epoch %d: no improvement.", self.fold, self.current_epoch)
+            self.on_train_end()
+
+    def on_epoch_start(self) -> None:
+        """Look back before the epoch, not after it, so that a resumed training ends where an undisturbed one does."""
+        patience = self.settings.patience
+        if patience is not None and self.current_epoch - self._best_epoch() >= patience:
+            raise _NoLongerImprovingError
+        super().on_epoch_start()
+
+    def _best_epoch(self) -> int:
+        """The finished epoch, counted from 1, with the best smoothed pseudo Dice; the last one while all are zero."""
+        dices = self.logger.get_value("mean_fg_dice", step=None)
+        smoothed, best, best_epoch = None, 0.0, len(dices)
+        for epoch, dice in enumerate(dices, start=1):
+            if np.isnan(dice):
+                continue  # no foreground in any batch; it would spoil nnU-Net's own running mean for good
+            smoothed = dice if smoothed is None else smoothed + _SMOOTHING * (dice - smoothed)
+            if smoothed > best:
+                best, best_epoch = smoothed, epoch
+        return best_epoch
 
     def _seed(self, epoch: int) -> None:
         sequence = np.random.SeedSequence([self.settings.seed, int(self.fold), epoch, self.local_rank])
@@ -118,12 +158,17 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
         dice = float(self.logger.get_value("mean_fg_dice", step=-1))
         ema = float(self.logger.get_value("ema_fg_dice", step=-1))
         self._best_ema = ema if self._best_ema is None else max(self._best_ema, ema)
+        if self.settings.patience is not None and self._best_epoch() == epoch + 1:
+            self.save_checkpoint(self._best_file)
         if (epoch + 1) % self.save_every == 0 and epoch != last:
             self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
         if self.local_rank == 0:
-            seconds = (time() - self._started) / (epoch + 1 - self._first_epoch)
+            now = time()
+            seconds = (now - self._started) / (epoch + 1 - self._first_epoch)
+            rest = seconds * (last - epoch)
+            all_folds = rest + seconds * self.num_epochs * self.folds_left
             log.info(
-                "fold %s, epoch %d/%d: training loss %.3f, validation loss %.3f, pseudo Dice %.3f, %.1f s, %s left",
+                "fold %s, epoch %d/%d: training loss %.3f, validation loss %.3f, pseudo Dice %.3f, %.1f s, %s left%s",
                 self.fold,
                 epoch + 1,
                 self.num_epochs,
@@ -131,25 +176,43 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
                 self.logger.get_value("val_losses", step=-1),
                 dice,
                 seconds,
-                _duration(seconds * (last - epoch)),
+                duration(rest),
+                f", {duration(all_folds)} with the folds after it" if self.folds_left else "",
             )
+            if now - self._drawn > _SECONDS_BETWEEN_CURVES:
+                self._draw()
+                self._drawn = now
         self.current_epoch += 1
 
     def on_train_end(self) -> None:
-        """As nnU-Net does, and draw the curves (`progress.png`)."""
+        """As nnU-Net does, with the best weights if the fold may end early, and draw the curves (`progress.png`)."""
+        best = Path(self._best_file)
+        if self.local_rank == 0 and best.exists():
+            content = torch.load(best, map_location=self.device, weights_only=True)
+            self._bare_network().load_state_dict(content["network_weights"])
         super().on_train_end()
         if self.local_rank == 0:
-            self.logger.plot_progress_png(self.output_folder)
+            best.unlink(missing_ok=True)
+            Path(self.output_folder, CURVES_FILE).write_text(json.dumps(self._curves()), "utf-8")
+            self._draw()
+
+    def _curves(self) -> Curves:
+        return {name: [_finite(value) for value in self.logger.get_value(name, step=None)] for name in CURVES}
+
+    def _draw(self) -> None:
+        """Our own small picture; nnU-Net's takes seconds and 16 megapixels."""
+        draw({int(self.fold): self._curves()}, Path(self.output_folder, PICTURE_FILE))
+
+    @property
+    def _best_file(self) -> str:
+        return str(Path(self.output_folder) / "checkpoint_best.pth")
 
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint of plain values whole or not at all; loadable with ``weights_only=True``."""
         if self.local_rank != 0 or self.disable_checkpointing:
             return
-        network = self.network.module if self.is_ddp else self.network
-        if isinstance(network, OptimizedModule):
-            network = network._orig_mod  # noqa: SLF001 - the only way to the plain network
         checkpoint = {
-            "network_weights": network.state_dict(),
+            "network_weights": self._bare_network().state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
             "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
             "logging": _plain(self.logger.get_checkpoint()),
@@ -191,14 +254,18 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:  # noqa: ARG002 - nnU-Net's signature
         """Predict the fold's validation patches as nnU-Net does, in this process; write `validation.json`.
 
-        Pooled over all patches: Dice of each foreground label, and the counts it is made of (pixels).
+        Pooled over all patches: Dice of each foreground label, and the counts it is made of (pixels). Of several
+        processes that train a fold together, the first does it alone.
         """
+        if self.local_rank != 0:
+            return
+        network = self._bare_network()
         self.set_deep_supervision_enabled(False)
-        self.network.eval()
+        network.eval()
         with contextlib.redirect_stdout(io.StringIO()):
             predictor = nnUNetPredictor(use_mirroring=False, device=self.device, allow_tqdm=False)
             predictor.manual_initialization(
-                self.network, self.plans_manager, self.configuration_manager, None, self.dataset_json, "", None
+                network, self.plans_manager, self.configuration_manager, None, self.dataset_json, "", None
             )
         _, names = self.do_split()
         dataset = self.dataset_class(self.preprocessed_dataset_folder, names)
@@ -233,6 +300,10 @@ def _dice(tp: int, fp: int, fn: int) -> float | None:
     return float(2 * tp / total) if total else None
 
 
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
 def _plain(value: Any) -> Any:
     """NumPy scalars as Python numbers, in nested lists and dictionaries."""
     if isinstance(value, dict):
@@ -240,9 +311,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     return value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
