@@ -1,0 +1,1 @@
+"""How well finished slides agree with their reference, and where the ensemble was uncertain."""
