@@ -1,0 +1,1 @@
+"""Long-running mode: grand-challenge's invoke API."""
