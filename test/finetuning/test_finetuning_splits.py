@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uga.errors import UserError
+from uga.finetuning.patches import LearningPatch
+from uga.finetuning.schedule import WarmUpPoly
+from uga.finetuning.splits import deal, make_splits
+
+
+def patch(name: str, slide: str, *, patient: str | None = None, fold: int | None = None) -> LearningPatch:
+    return LearningPatch(name, slide, patient or slide, 1, fold, lambda: np.zeros((1, 1, 3)), lambda: np.zeros((1, 1)))
+
+
+COUNTS = st.lists(st.integers(1, 4), min_size=1, max_size=12)
+
+
+@given(corrected=COUNTS, old=COUNTS, folds=st.integers(2, 6), seed=st.integers(0, 99), stated=st.booleans())
+def test_no_slide_is_on_both_sides_and_every_patch_is_learned(corrected, old, folds, seed, stated):
+    corrections = [patch(f"c{s}_{n}", f"new{s}") for s, count in enumerate(corrected) for n in range(count)]
+    replay = [
+        patch(f"r{s}_{n}", f"old{s}", patient=f"p{s // 2}", fold=(s // 2) % folds if stated else None)
+        for s, count in enumerate(old)
+        for n in range(count)
+    ]
+    held_out = deal(corrections, replay, folds=folds, seed=seed)
+    splits = make_splits(held_out, folds=folds)
+    slide_of = {p.name: p.slide for p in (*corrections, *replay)}
+    patient_of = {p.name: p.patient for p in (*corrections, *replay)}
+    assert len(splits) == folds
+    for split in splits:
+        assert sorted(split["train"] + split["val"]) == sorted(slide_of)
+        for group in (slide_of, patient_of):
+            assert not {group[n] for n in split["train"]} & {group[n] for n in split["val"]}
+    for name in slide_of:
+        assert sum(name in split["val"] for split in splits) == (0 if held_out[name] is None else 1)
+    if stated:
+        assert all(held_out[p.name] == p.fold for p in replay)
+    shares = [len({slide_of[n] for n in split["val"] if n.startswith("c")}) for split in splits]
+    assert max(shares) - min(shares) <= 1
+    if len(corrected) > 1:
+        assert all(held_out[p.name] is not None for p in corrections)
+
+
+def test_a_single_corrected_slide_is_learned_by_all_folds():
+    held_out = deal([patch("a", "s"), patch("b", "s")], [patch("r", "o", fold=1)], folds=5, seed=0)
+    assert held_out == {"a": None, "b": None, "r": 1}
+
+
+def test_a_corrected_slide_of_the_replay_stays_with_its_fold():
+    replay = [patch("r0", "o0", fold=0), patch("r1", "o1", fold=1)]
+    assert deal([patch("a", "o1")], replay, folds=2, seed=0)["a"] == 1
+    held_out = deal([patch("a", "o1"), patch("b", "new")], replay, folds=2, seed=0)
+    assert held_out["a"] == 1
+    assert held_out["b"] is not None
+
+
+def test_a_replay_that_leaks_is_refused():
+    with pytest.raises(UserError, match="'p' in two folds"):
+        deal([patch("a", "s")], [patch("x", "o1", patient="p", fold=0), patch("y", "o2", patient="p", fold=1)],
+             folds=2, seed=0)  # fmt: skip
+
+
+class Optimiser:
+    def __init__(self):
+        self.param_groups = [{"lr": 0.0}, {"lr": 0.0}]
+
+
+@given(epochs=st.integers(1, 10), per_epoch=st.integers(1, 30), share=st.floats(0, 1))
+def test_the_rate_rises_to_the_peak_and_falls_and_is_never_zero(epochs, per_epoch, share):
+    total = epochs * per_epoch
+    warm_up = round(share * total)
+    schedule = WarmUpPoly(Optimiser(), peak=0.1, warm_up=warm_up, per_epoch=per_epoch, epochs=epochs)
+    rates = [schedule.rate(i) for i in range(total)]
+    assert all(0 < rate <= 0.1 for rate in rates)
+    top = max(0, warm_up - 1)
+    assert rates[top] == pytest.approx(0.1)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def test_an_epoch_starts_where_its_first_iteration_does():
+    optimiser = Optimiser()
+    schedule = WarmUpPoly(optimiser, peak=0.1, warm_up=4, per_epoch=3, epochs=4)
+    schedule.step(2)
+    assert [group["lr"] for group in optimiser.param_groups] == [schedule.rate(6)] * 2

@@ -1,0 +1,57 @@
+"""What a user may choose for a fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+WARM_UP_SHARE = 0.1
+"""Share of all iterations over which the learning rate rises from zero to its peak."""
+PULL = 50.0
+"""Without replay, weights decay towards the parent's by this factor times the learning rate, each iteration.
+
+AdamW moves a weight by about the learning rate, so none gets further away than about 1 / PULL.
+"""
+
+
+class TrainingOptions(BaseModel):
+    """Options that decide the new weights, beside corrections, replay and parent.
+
+    Attributes:
+        epochs: Epochs of ``iterations`` batches each; a killed training loses at most one.
+        iterations: Batches in an epoch.
+        lr: Learning rate after the warm-up; polynomial decay follows.
+        mix: Share of every batch that is corrections where there is replay.
+        variants: Number of flipped and stain-shifted variants of each correction.
+        seed: Same seed, device, threads and input: same weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: Annotated[int, Field(ge=1)] = 8
+    iterations: Annotated[int, Field(ge=1)] = 25
+    lr: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    mix: Annotated[float, Field(gt=0, le=1)] = 0.5
+    variants: Annotated[int, Field(ge=1)] = 100
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class TrainerSettings(BaseModel):
+    """What `FinetuneTrainer` reads from its plans.
+
+    Attributes:
+        corrections: Patch names -> (black, white), what 0 and 255 became in each channel of the preprocessed patch.
+        share: Mean share of a batch that is corrections.
+        variants: Number of variants of each correction.
+        warm_up: Iterations until the peak of the learning rate.
+        pull: Decay towards the parent's weights, in units of the learning rate.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corrections: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
+    share: Annotated[float, Field(gt=0, le=1)]
+    variants: Annotated[int, Field(ge=1)]
+    warm_up: Annotated[int, Field(ge=0)]
+    pull: Annotated[float, Field(ge=0)]

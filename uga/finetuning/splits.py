@@ -1,0 +1,64 @@
+"""Which fold learns from which patch: slides are dealt to the folds, and a fold never learns from its own."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from uga.errors import UserError
+from uga.training.splits import Split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from uga.finetuning.patches import LearningPatch
+
+
+def deal(
+    corrections: Sequence[LearningPatch], replay: Sequence[LearningPatch], *, folds: int, seed: int
+) -> dict[str, int | None]:
+    """Patch name -> the fold that must not learn from it; None if all folds may.
+
+    Replayed patches stay with the fold that validated them when the parent was trained; where that is not stated, their
+    patients are dealt. Corrected slides are dealt one by one, so a fold holds out as many as any other, give or take
+    one. A single corrected slide is dealt to no fold: held out of one, it would leave that fold of the ensemble behind.
+
+    Args:
+        corrections: Patches of the corrected slides.
+        replay: Old patches.
+        folds: Number of folds.
+        seed: Same seed and slides, same deal.
+
+    Raises:
+        UserError: the replay has one slide or patient in two folds.
+    """
+    fold_of: dict[str, int | None] = {}
+    for patch in replay:
+        if patch.fold is not None:
+            for group in {patch.slide, patch.patient}:
+                if fold_of.setdefault(group, patch.fold) != patch.fold:
+                    raise UserError(f"The replay has '{group}' in two folds; a slide or patient must be in one.")
+    unstated = {patch.patient for patch in replay if patch.fold is None and patch.slide not in fold_of} - fold_of.keys()
+    fold_of |= _dealt(unstated, folds, seed)
+    fold_of |= {patch.slide: fold_of[patch.patient] for patch in replay if patch.slide not in fold_of}
+    slides = {patch.slide for patch in corrections}
+    new = slides - fold_of.keys()
+    fold_of |= dict.fromkeys(new) if len(slides) == 1 else _dealt(new, folds, seed)
+    return {patch.name: fold_of[patch.slide] for patch in (*corrections, *replay)}
+
+
+def make_splits(held_out: Mapping[str, int | None], *, folds: int) -> list[Split]:
+    """nnU-Net's splits of dealt patches; validation may be empty."""
+    return [
+        Split(
+            train=sorted(name for name, fold in held_out.items() if fold != k),
+            val=sorted(name for name, fold in held_out.items() if fold == k),
+        )
+        for k in range(folds)
+    ]
+
+
+def _dealt(groups: set[str], folds: int, seed: int) -> dict[str, int | None]:
+    ordered = sorted(groups)
+    random.Random(seed).shuffle(ordered)  # noqa: S311 - a shuffle, not a secret
+    return {group: index % folds for index, group in enumerate(ordered)}
