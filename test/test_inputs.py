@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 
@@ -13,10 +12,6 @@ def touch(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x")
     return path
-
-
-def socket(slug: str, relative_path: str, super_kind: str = "Image") -> dict[str, object]:
-    return {"slug": slug, "relative_path": relative_path, "super_kind": super_kind, "kind": "Image"}
 
 
 def test_files_are_found_with_centre_and_mask(tmp_path: Path) -> None:
@@ -65,35 +60,3 @@ def test_a_folder_of_one_dicom_series_is_one_slide(tmp_path: Path) -> None:
     assert slide.slide_id == "case 7"
     touch(series / "broken.dcm")
     assert len(find_slides(tmp_path)) == 2
-
-
-@pytest.mark.parametrize("keys", [("socket",), ("interface",), ("socket", "interface")])
-def test_sockets_of_every_platform_version(tmp_path: Path, keys: tuple[str, ...]) -> None:
-    slide = touch(tmp_path / "images" / "wsi" / "4f0c.tif")
-    mask = touch(tmp_path / "images" / "tissue" / "99aa.mha")
-    values = [
-        dict.fromkeys(keys, socket("lymph-node-wsi", "images/wsi")),
-        dict.fromkeys(keys, socket("lymph-node-tissue-mask", "images/tissue")),
-        dict.fromkeys(keys, socket("age", "age.json", "Value")),
-    ]
-    (tmp_path / "inputs.json").write_text(json.dumps(values))
-    (found,) = find_slides(tmp_path)
-    assert found.path == slide
-    assert found.tissue_mask == mask
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ([], "names these image sockets: none"),
-        ([{"socket": socket("a", "images/a")}, {"socket": socket("b", "images/b")}], "names these image sockets: a, b"),
-        ([{"socket": socket("a", "../../etc")}], "outside"),
-        ([{"socket": socket("a", "images/empty")}], "exactly one"),
-        ({"a": 1}, "not the list of sockets"),
-        ([{"value": 3}], "not the list of sockets"),
-    ],
-)
-def test_sockets_that_cannot_be_followed(tmp_path: Path, values: object, message: str) -> None:
-    (tmp_path / "inputs.json").write_text(json.dumps(values))
-    with pytest.raises(UserError, match=message):
-        find_slides(tmp_path)

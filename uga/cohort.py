@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from uga.errors import ExitCode, UgaError
+from uga.errors import ExitCode, UgaError, is_out_of_memory
 from uga.model.card import RESEARCH_USE
 from uga.output.files import write_json
+from uga.output.layout import DEFAULT_LAYOUT
 from uga.output.manifest import clear_outputs
 from uga.output.report import REPORT_FILE, Failure, SlideResult, write_cohort_report
 from uga.output.schema import RankedPatches, Record
-from uga.pipeline import RANKED_FILE, SEGMENTATION_FOLDER, UNCERTAINTY_FOLDER, Pipeline
 from uga.progress import ProgressLog
 from uga.ranking import Exclusion, rank
 from uga.scores import read_scores
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from uga.inputs import SlideInput
+    from uga.pipeline import Pipeline
     from uga.ranking import Candidate
 
 log = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ class FinishedSlide:
 
     def ranked(self) -> RankedPatches:
         """Its own list."""
-        return RankedPatches.model_validate_json((self.folder / RANKED_FILE).read_bytes())
+        return RankedPatches.model_validate_json((self.folder / self.source.layout.ranked_patches).read_bytes())
 
 
 def run_cohort(slides: list[SlideInput], output: Path, pipeline: Pipeline) -> ExitCode:
@@ -98,7 +97,7 @@ def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
     if isinstance(error, UgaError):
         return str(error), ExitCode.SLIDE_FAILED
     name = source.path.name
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+    if is_out_of_memory(error):
         return f"{name}: memory ran out; give the run more memory or use a GPU with more.", ExitCode.SLIDE_FAILED
     if isinstance(error, OSError) and error.strerror:
         place = error.filename or "the output folder"
@@ -152,7 +151,7 @@ def _write_cohort(
         spacing_um=spacing_um,
         patches=tuple(patches),
     )
-    write_json(output / RANKED_FILE, ranked)
+    write_json(output / DEFAULT_LAYOUT.ranked_patches, ranked)
     write_cohort_report(
         output / REPORT_FILE,
         [_result(slide, lists[slide.source.slide_id], options.mpp) for slide in finished],
@@ -165,10 +164,11 @@ def _write_cohort(
 def _result(slide: FinishedSlide, own: RankedPatches, mpp: float | None) -> SlideResult:
     with open_slide(slide.source.path, mpp=mpp) as opened:
         thumbnail = opened.thumbnail(_THUMBNAIL_PX)
+    layout, stem = slide.source.layout, slide.source.stem
     return SlideResult(
         slide=own.all_slides[0],
-        segmentation=slide.folder / SEGMENTATION_FOLDER / f"{slide.source.stem}.tif",
-        uncertainty=slide.folder / UNCERTAINTY_FOLDER / f"{slide.source.stem}.tif",
+        segmentation=layout.segmentation_file(slide.folder, stem),
+        uncertainty=layout.uncertainty_file(slide.folder, stem),
         packages=[slide.folder / str(patch.folder) for patch in own.patches],
         thumbnail=thumbnail,
         facts={"Highest patch score": f"{own.patches[0].score_mean:.4f} {own.uncertainty.unit}"} if own.patches else {},

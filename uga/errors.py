@@ -39,3 +39,11 @@ class SlideError(UgaError):
 
 class SpacingError(SlideError):
     """The slide's pixel size is missing or implausible, or too coarse for the model."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the device or the host; torch tells of both with plain runtime errors."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "allocate memory" in text)
+    )

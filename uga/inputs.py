@@ -1,6 +1,6 @@
 """Finds the slides of a run below an input folder; the three layouts are recognised, no flag is needed.
 
-1. grand-challenge: ``inputs.json`` names the sockets; one slide, optionally a tissue mask.
+1. grand-challenge: ``inputs.json`` names the sockets (`uga.sockets`); one slide, optionally a tissue mask.
 2. DICOM: the ``.dcm`` instances of one series in one folder are one slide.
 3. files: every slide below the folder; ``<stem>_tissue.tif|.mha|.png`` beside a slide is its tissue mask, and the name
    of the folder a slide lies in is its centre. Folders named ``masks`` hold references and are not searched.
@@ -8,18 +8,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter, defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import SimpleITK
 
 from uga.errors import UserError
+from uga.output.layout import DEFAULT_LAYOUT, Layout
+from uga.sockets import INPUTS_FILE, Sockets, find_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ SLIDE_SUFFIXES = frozenset(
 _MASK_SUFFIXES = (".tif", ".tiff", ".mha", ".png")
 _MASK_ENDING = "_tissue"
 _MASKS_FOLDER = "masks"
-_SOCKET_SUFFIXES = frozenset({".tif", ".tiff", ".mha"})
 _SERIES_INSTANCE_UID = "0020|000e"
 
 
@@ -44,6 +43,7 @@ class SlideInput:
         stem: names its output images.
         centre: where it comes from; empty if unknown.
         tissue_mask: the user's tissue mask, if any.
+        layout: where its outputs go.
     """
 
     path: Path
@@ -51,10 +51,15 @@ class SlideInput:
     stem: str
     centre: str = ""
     tissue_mask: Path | None = None
+    layout: Layout = DEFAULT_LAYOUT
 
 
-def find_slides(folder: Path) -> list[SlideInput]:
+def find_slides(folder: Path, sockets: Sockets | None = None) -> list[SlideInput]:
     """All slides below ``folder``, in a stable order.
+
+    Args:
+        folder: the input folder.
+        sockets: the algorithm's sockets, for jobs of grand-challenge; None takes the defaults.
 
     Raises:
         UserError: the folder does not exist, holds no slide, or its ``inputs.json`` cannot be followed.
@@ -62,9 +67,8 @@ def find_slides(folder: Path) -> list[SlideInput]:
     if not folder.is_dir():
         msg = f"The input folder {folder} does not exist; name an existing one with --input."
         raise UserError(msg)
-    sockets = folder / "inputs.json"
-    if sockets.is_file():
-        return [_socket_slide(sockets)]
+    if (folder / INPUTS_FILE).is_file():
+        return [_socket_slide(folder / INPUTS_FILE, sockets or Sockets())]
     slides = [*_dicom_slides(folder), *_file_slides(folder)]
     if not slides:
         known = " ".join(sorted(SLIDE_SUFFIXES | {".dcm"}))
@@ -139,52 +143,11 @@ def _with_unique_ids(slides: list[SlideInput], folder: Path) -> list[SlideInput]
         slide_id = slide.slide_id
         if counts[slide_id.casefold()] > 1:
             slide_id = "_".join(slide.path.relative_to(folder).parts).replace(".", "_")
-        unique.append(SlideInput(slide.path, slide_id, slide.stem, slide.centre, slide.tissue_mask))
+        unique.append(replace(slide, slide_id=slide_id))
     return sorted(unique, key=lambda s: s.slide_id)
 
 
-def _socket_slide(inputs_json: Path) -> SlideInput:
-    """The slide and the optional tissue mask that grand-challenge's ``inputs.json`` names."""
-    try:
-        values = json.loads(inputs_json.read_text(encoding="utf-8"))
-        sockets = [_socket(value) for value in values]
-        images = [(str(s["slug"]), str(s["relative_path"])) for s in sockets if s["super_kind"] == "Image"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"{inputs_json} is not the list of sockets that grand-challenge writes; see docs/inputs.md."
-        raise UserError(msg) from error
-    masks = [image for image in images if image[0].endswith("tissue-mask")]
-    slides = [image for image in images if image not in masks]
-    if len(slides) != 1 or len(masks) > 1:
-        slugs = ", ".join(slug for slug, _ in images) or "none"
-        msg = (
-            f"{inputs_json} must name one slide and at most one image socket that ends in 'tissue-mask', but names "
-            f"these image sockets: {slugs}."
-        )
-        raise UserError(msg)
-    path = _only_image(inputs_json.parent, slides[0][1])
-    mask = _only_image(inputs_json.parent, masks[0][1]) if masks else None
-    return SlideInput(path, path.stem, path.stem, tissue_mask=mask)
-
-
-def _socket(value: dict[str, Any]) -> dict[str, Any]:
-    # Platform versions before December 2025 write the key "interface" only.
-    socket = value.get("socket") or value["interface"]
-    if not isinstance(socket, dict):
-        raise TypeError(type(socket).__name__)
-    return socket
-
-
-def _only_image(root: Path, relative_path: str) -> Path:
-    folder = (root / relative_path).resolve()
-    if not folder.is_relative_to(root.resolve()):
-        msg = f"inputs.json names {relative_path}, which lies outside {root}; correct the socket's relative path."
-        raise UserError(msg)
-    found = _images(folder.iterdir()) if folder.is_dir() else []
-    if len(found) != 1:
-        msg = f"{root / relative_path} must hold exactly one .tif, .tiff or .mha file but holds {len(found)}."
-        raise UserError(msg)
-    return found[0]
-
-
-def _images(paths: Iterable[Path]) -> list[Path]:
-    return sorted(p for p in paths if p.suffix.lower() in _SOCKET_SUFFIXES and p.is_file())
+def _socket_slide(inputs_json: Path, sockets: Sockets) -> SlideInput:
+    images = find_images(inputs_json, sockets.inputs)
+    stem = images.slide.name if images.slide.is_dir() else images.slide.stem
+    return SlideInput(images.slide, stem, stem, tissue_mask=images.tissue_mask, layout=sockets.outputs)

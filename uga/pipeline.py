@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from uga import __version__
-from uga.errors import SlideError
+from uga.errors import SlideError, UserError
 from uga.geometry import Grid, SpacingUm
 from uga.inference import InferenceSettings, SlideInference
 from uga.output.boxes import to_boxes
 from uga.output.files import sha256_file, write_json
-from uga.output.manifest import clear_outputs, installed_versions, is_complete, write_manifest
+from uga.output.manifest import clear_outputs, discard, installed_versions, is_complete, write_manifest
 from uga.output.maps import MapReader
-from uga.output.package import PackageWriter, image_sha256
+from uga.output.package import PACKAGES_FOLDER, PackageWriter, image_sha256
 from uga.output.report import REPORT_FILE, Provenance, SlideResult, write_slide_report
 from uga.output.schema import (
     InputRecord,
@@ -31,7 +31,7 @@ from uga.output.schema import (
 )
 from uga.output.tiff import PyramidWriter
 from uga.ranking import PatchGrid, PatchScores, rank, to_uint8
-from uga.scores import write_scores
+from uga.scores import SCORES_FILE, write_scores
 from uga.slide import open_slide
 from uga.statistics import slide_statistics
 from uga.tissue import detect_tissue, read_tissue_mask
@@ -50,10 +50,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RANKED_FILE = "ranked-patches.json"
-BOXES_FILE = "uncertain-patches.json"
-SEGMENTATION_FOLDER = "images/segmentation"
-UNCERTAINTY_FOLDER = "images/uncertainty"
 _THUMBNAIL_PX = 1600
 _GPU_BATCH = 8
 
@@ -109,16 +105,22 @@ class Pipeline:
                 detected = detect_tissue(slide, grid)
                 tissue = detected if source.tissue_mask is None else read_tissue_mask(source.tissue_mask, slide, grid)
             work = _SlideWork(self, source, slide, grid, tissue, folder, _slide_record(identity))
-            result = work.run(detected, watch, progress, started)
-        write_manifest(
-            folder,
-            identity,
-            started=started,
-            timings_s=watch.seconds,
-            peak_memory_bytes=peak_memory_bytes(),
-            device=str(self.ensemble.device),
-            outputs=result,
-        )
+            work.check_room()
+            try:
+                work.run(detected, watch, progress, started)
+                write_manifest(
+                    folder,
+                    identity,
+                    started=started,
+                    timings_s=watch.seconds,
+                    peak_memory_bytes=peak_memory_bytes(),
+                    device=str(self.ensemble.device),
+                    outputs=work.outputs,
+                )
+            except BaseException:
+                # Whoever takes a map from its place, without a look at the manifest, must not get half a result.
+                discard(folder, work.outputs)
+                raise
         return True
 
     def provenance(self, started: datetime, seconds: dict[str, float]) -> Provenance:
@@ -140,6 +142,7 @@ class Pipeline:
         options = self.options.model_dump(mode="json", exclude={"scope"})
         options["spacing_um"] = self.spacing_um
         options["precision"] = self.ensemble.precision
+        options["layout"] = source.layout.model_dump()
         options["tissue_mask_sha256"] = None if source.tissue_mask is None else sha256_file(source.tissue_mask)
         return RunIdentity(
             uga_version=__version__,
@@ -171,8 +174,16 @@ class _SlideWork:
     folder: Path
     record: SlideRecord
 
-    def run(self, detected: TissueMask, watch: Stopwatch, progress: Progress | None, started: datetime) -> list[Path]:
-        """Writes everything but the manifest; returns the files written."""
+    def check_room(self) -> None:
+        """A platform takes the one image that lies in a socket's folder, so no other may lie there."""
+        for image in (self.segmentation, self.uncertainty):
+            others = sorted(path for path in image.parent.glob("*.tif") if path != image)
+            if others:
+                msg = f"{others[0]} is of another run; remove it or name another output folder."
+                raise UserError(msg)
+
+    def run(self, detected: TissueMask, watch: Stopwatch, progress: Progress | None, started: datetime) -> None:
+        """Writes everything but the manifest."""
         with watch.stage("inference"):
             candidates, facts = self._write_maps(detected, progress)
         with watch.stage("ranking"):
@@ -188,16 +199,22 @@ class _SlideWork:
                 facts=facts,
             )
             write_slide_report(self.folder / REPORT_FILE, result, self.pipeline.provenance(started, watch.seconds))
-        own = ["images", "patches", RANKED_FILE, BOXES_FILE, REPORT_FILE, "patch-scores.csv"]
-        return [path for name in own for path in _files(self.folder / name)]
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The files written so far."""
+        layout, folder = self.source.layout, self.folder
+        files = [self.segmentation, self.uncertainty]
+        files += [folder / name for name in (layout.ranked_patches, layout.boxes, REPORT_FILE, SCORES_FILE)]
+        return [*(file for file in files if file.is_file()), *_files(folder / PACKAGES_FOLDER)]
 
     @property
     def segmentation(self) -> Path:
-        return self.folder / SEGMENTATION_FOLDER / f"{self.source.stem}.tif"
+        return self.source.layout.segmentation_file(self.folder, self.source.stem)
 
     @property
     def uncertainty(self) -> Path:
-        return self.folder / UNCERTAINTY_FOLDER / f"{self.source.stem}.tif"
+        return self.source.layout.uncertainty_file(self.folder, self.source.stem)
 
     def _write_maps(self, detected: TissueMask, progress: Progress | None) -> tuple[list[Candidate], dict[str, str]]:
         options, ensemble, grid = self.pipeline.options, self.pipeline.ensemble, self.grid
@@ -296,8 +313,8 @@ class _SlideWork:
             spacing_um=self.grid.spacing_um,
             patches=tuple(patches),
         )
-        write_json(self.folder / RANKED_FILE, ranked)
-        write_json(self.folder / BOXES_FILE, to_boxes(ranked))
+        write_json(self.folder / self.source.layout.ranked_patches, ranked)
+        write_json(self.folder / self.source.layout.boxes, to_boxes(ranked))
         return packages
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from uga.errors import ExitCode, UgaError
+from uga.errors import ExitCode, UgaError, is_out_of_memory
+from uga.stopping import Stopped, stopping_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,14 +21,21 @@ def execute(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit code; an error's sentence is the last line on stderr."""
     configure_logging()
     try:
-        result = app(args=arguments, standalone_mode=False)
+        with stopping_on_signals():
+            result = app(args=arguments, standalone_mode=False)
     except typer.TyperException as error:
         sys.stderr.write(f"{error.format_message()}\n")
         return ExitCode.BAD_REQUEST
     except UgaError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+    except Stopped as stopped:
+        sys.stderr.write(f"{stopped}\n")
+        return stopped.exit_code
     except Exception as error:
+        if is_out_of_memory(error):
+            sys.stderr.write("Memory ran out; give the run more memory or use a GPU with more.\n")
+            return ExitCode.SLIDE_FAILED
         log.exception("unexpected error")
         sys.stderr.write(f"UGA stopped by a defect of its own ({type(error).__name__}); report it with this log.\n")
         return ExitCode.DEFECT

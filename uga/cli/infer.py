@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,25 +15,49 @@ from uga.measures import Measure
 from uga.options import RunOptions
 from uga.ranking import Exclusion, Scope, Strategy
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from uga.inputs import SlideInput
+    from uga.pipeline import Pipeline
+
 log = logging.getLogger(__name__)
 
 _PLATFORM_MODEL = Path("/opt/ml/model")
 _SHIPPED_MODEL = Path(__file__).parents[2] / "weights"
 
 
+def _describe(wanted: bool) -> None:
+    if wanted:
+        from uga.monai import manifests  # noqa: PLC0415
+
+        typer.echo(json.dumps(manifests("process.py"), indent=2))
+        raise typer.Exit
+
+
 def infer(  # noqa: PLR0913 - each parameter is an option of the command
     *,
     input_: Annotated[
-        Path, typer.Option("--input", envvar="UGA_INPUT", help="Folder with slides, a DICOM series or inputs.json.")
+        Path,
+        typer.Option(
+            "--input",
+            envvar=["UGA_INPUT", "HOLOSCAN_INPUT_PATH", "MERCURE_IN_DIR"],
+            help="Folder with slides, a DICOM series or inputs.json.",
+        ),
     ] = Path("/input"),
     output: Annotated[
         Path,
-        typer.Option("--output", envvar="UGA_OUTPUT", help="Results; finished slides in it are skipped."),
+        typer.Option(
+            envvar=["UGA_OUTPUT", "HOLOSCAN_OUTPUT_PATH", "MERCURE_OUT_DIR"],
+            help="Results; finished slides in it are skipped.",
+        ),
     ] = Path("/output"),
     model: Annotated[
         Path | None,
         typer.Option(
-            envvar="UGA_MODEL", help="Model folder.  [default: /opt/ml/model if it holds a model, else the shipped one]"
+            envvar=["UGA_MODEL", "HOLOSCAN_MODEL_PATH"],
+            help="Model folder.",
+            show_default="/opt/ml/model if it holds a model, else the shipped one",
         ),
     ] = None,
     device: Annotated[
@@ -44,7 +69,9 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     ] = "auto",
     spacing: Annotated[
         float | None,
-        typer.Option(envvar="UGA_SPACING", help="Working spacing in um/px.  [default: the model's]", min=0.05, max=20),
+        typer.Option(
+            envvar="UGA_SPACING", help="Working spacing in um/px.", min=0.05, max=20, show_default="the model's"
+        ),
     ] = None,
     mpp: Annotated[
         float | None,
@@ -65,7 +92,10 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     stride: Annotated[
         int | None,
         typer.Option(
-            envvar="UGA_STRIDE", help="Step of patch corners in px; must divide the patch.  [default: the patch]", min=1
+            envvar="UGA_STRIDE",
+            help="Step of patch corners in px; must divide the patch.",
+            min=1,
+            show_default="the patch",
         ),
     ] = None,
     strategy: Annotated[
@@ -78,6 +108,28 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         Scope, typer.Option(envvar="UGA_SCOPE", help="Over what the list of several slides takes its top.")
     ] = Scope.COHORT,
     seed: Annotated[int, typer.Option(envvar="UGA_SEED", help="Seed of the random strategies.")] = 0,
+    sockets: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="UGA_SOCKETS",
+            help="sockets.json of a grand-challenge algorithm.",
+            show_default="the model folder's, if it has one",
+        ),
+    ] = None,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", envvar="UGA_SERVE", help="Keep the model loaded and run a case per POST to /invoke."),
+    ] = False,
+    port: Annotated[int, typer.Option(envvar="UGA_PORT", help="Port of --serve.", min=0, max=65535)] = 4743,
+    describe: Annotated[  # noqa: ARG001 - its callback does the work
+        bool,
+        typer.Option(
+            "--describe",
+            help="Print app.json and pkg.json of the MONAI Application Package.",
+            callback=_describe,
+            is_eager=True,
+        ),
+    ] = False,
 ) -> ExitCode:
     """Segment slides, map the ensemble's uncertainty and rank the patches worth correcting.
 
@@ -87,12 +139,14 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     Exit codes: 0 all slides done, 1 some slide failed (failures.json says why), 2 bad request, 70 a defect of UGA.
     """
     # Imported late: these pull in torch, which --help should not wait for.
-    from uga.cohort import run_cohort  # noqa: PLC0415
     from uga.inputs import find_slides  # noqa: PLC0415
     from uga.model.ensemble import Ensemble, resolve_device, resolve_precision  # noqa: PLC0415
     from uga.model.folder import load_model  # noqa: PLC0415
+    from uga.output.manifest import clear_outputs  # noqa: PLC0415
     from uga.pipeline import Pipeline  # noqa: PLC0415
     from uga.ranking import check_stride  # noqa: PLC0415
+    from uga.serve.server import serve as serve_cases  # noqa: PLC0415
+    from uga.sockets import load_sockets  # noqa: PLC0415
 
     options = RunOptions(
         spacing_um=spacing,
@@ -108,13 +162,39 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         seed=seed,
     )
     check_stride(options.patch_px, options.stride)
+
     chosen_device = resolve_device(device)
     chosen_precision = resolve_precision(precision, chosen_device)
     verified = load_model(find_model(model))
-    slides = find_slides(input_)
-    _check_output(output)
-    log.info("%d slide(s), model %s (%s)", len(slides), verified.name, verified.sha256[:12])
-    pipeline = Pipeline(Ensemble(verified, device=chosen_device, precision=chosen_precision), options)
+    known_sockets = load_sockets(sockets, verified.path)
+
+    def find() -> list[SlideInput]:
+        slides = find_slides(input_, known_sockets)
+        _check_output(output)
+        log.info("%d slide(s), model %s (%s)", len(slides), verified.name, verified.sha256[:12])
+        return slides
+
+    def load() -> Pipeline:
+        return Pipeline(Ensemble(verified, device=chosen_device, precision=chosen_precision), options)
+
+    def prepare() -> Callable[[], ExitCode]:
+        pipeline = load()
+
+        def case() -> ExitCode:
+            clear_outputs(output)  # whatever becomes of this case, nobody shall find the last one's results
+            return _run(find(), output, pipeline)
+
+        return case
+
+    if serve:
+        return serve_cases(port, prepare)
+    slides = find()
+    return _run(slides, output, load())
+
+
+def _run(slides: list[SlideInput], output: Path, pipeline: Pipeline) -> ExitCode:
+    from uga.cohort import run_cohort  # noqa: PLC0415
+
     code = run_cohort(slides, output, pipeline)
     report = output / "report.html"
     if report.is_file():

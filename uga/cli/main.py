@@ -6,8 +6,12 @@ import typer
 
 from uga.cli import model
 from uga.cli.demo import demo
+from uga.cli.evaluate import evaluate
+from uga.cli.export_patches import export_patches
+from uga.cli.finetune import finetune
 from uga.cli.infer import infer
 from uga.cli.rank import rank
+from uga.cli.train import train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,5 +20,9 @@ app = typer.Typer(
 )
 app.command()(infer)
 app.command()(rank)
+app.command()(export_patches)
+app.command()(evaluate)
 app.command()(demo)
+app.command()(train)
+app.command()(finetune)
 app.add_typer(model.app, name="model")

@@ -87,7 +87,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 def is_complete(folder: Path, expected: RunIdentity, *, check_hashes: bool = False) -> bool:
     """Whether ``folder`` holds the whole result of a run like ``expected``.
 
-    An ``annotation.geojson`` that a clinician has changed since does not make a folder incomplete.
+    An ``annotation.geojson`` that a clinician has changed since, or a review, does not make a folder incomplete.
 
     Args:
         folder: Output folder of one slide.
@@ -125,6 +125,17 @@ def clear_outputs(folder: Path) -> None:
     remove_partials(folder)
 
 
+def discard(folder: Path, files: Iterable[Path]) -> None:
+    """Remove what a run that did not end well has written below ``folder``, and the folders that are empty then."""
+    for file in files:
+        file.unlink(missing_ok=True)
+        for parent in file.parents:
+            if parent == folder or any(parent.iterdir()):
+                break
+            parent.rmdir()
+    remove_partials(folder)
+
+
 def _all_files(folder: Path) -> list[Path]:
     return sorted(
         path
@@ -136,7 +147,7 @@ def _all_files(folder: Path) -> list[Path]:
 def _is_intact(file: Path, output: OutputRecord, *, check_hashes: bool) -> bool:
     if not file.is_file():
         return False
-    if file.name == ANNOTATION_FILE:
+    if file.name in (ANNOTATION_FILE, RECORD_FILE):  # the latter takes the review
         return True
     if file.stat().st_size != output.size_bytes:
         return False

@@ -56,13 +56,16 @@ def package_name(patch: RankedPatch, slide_id: str) -> str:
 
 
 def holds_correction(package: Path) -> bool:
-    """Whether somebody has worked in a package: a file was added, or annotation or label map are not as exported."""
+    """Whether somebody has worked in a package: reviewed it, added a file, or changed what can be edited."""
     if any(path.name not in _OURS and not path.name.startswith(".") for path in package.iterdir()):
         return True
     try:
-        files = PatchRecord.model_validate_json((package / RECORD_FILE).read_bytes()).files
+        record = PatchRecord.model_validate_json((package / RECORD_FILE).read_bytes())
     except (ValidationError, OSError):
         return True
+    if record.review is not None:
+        return True
+    files = record.files
     # The label map too: whoever paints over it instead of saving a correction beside it must not lose the work.
     editable = [(package / exported.name, exported.sha256) for exported in (files.annotation, files.prediction)]
     return any(path.is_file() and sha256_file(path) != sha256 for path, sha256 in editable)

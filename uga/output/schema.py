@@ -179,6 +179,14 @@ class PackageFiles(Record):
     correction: str = "correction.png"
 
 
+class Review(Record):
+    """What a reviewer decided about a package; nothing is learnt from a skipped one."""
+
+    state: Literal["corrected", "confirmed", "skipped"]
+    reviewer: str
+    at: AwareDatetime
+
+
 class PatchRecord(Record):
     """``patch.json``: all it takes to check later that a correction fits its slide, its place and its model.
 
@@ -202,6 +210,7 @@ class PatchRecord(Record):
     scale_y: Annotated[float, Field(gt=0)]
     patch: RankedPatch
     files: PackageFiles
+    review: Review | None = None
 
 
 class InputRecord(SlideRecord):
