@@ -86,7 +86,7 @@ def test_polygons_as_grand_challenge_demands_them(path):
 
 def test_polygons_keep_a_thousandth_of_a_pixel(path):
     mpp = SpacingUm(0.2431, 0.2519)
-    far = SQUARE + (123_456.789, 98_765.4321)
+    far = SQUARE + np.array([123_456.789, 98_765.4321])
     write_polygons(path, [Shape((Polygon(far),), "tumour")], mpp, "Areas")
     (polygon,) = json.loads(path.read_bytes())["polygons"]
     points_mm = np.array(polygon["path_points"])[:, :2]

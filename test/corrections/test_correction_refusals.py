@@ -80,6 +80,8 @@ def painted_with(colour, place=(6, 5), mode="RGB"):
         (Image.fromarray(corrected()[:-1]), "is 32 x 31 px but"),
         (Image.fromarray(corrected().astype(np.uint16)), "16 bits per channel; save it with 8"),
         (Image.fromarray(np.full((SIZE, SIZE), 255, np.uint8)), "white all over, which means not judged; paint"),
+        (Image.fromarray(np.eye(SIZE) > 0), "black and white only, and white means not judged; paint labels"),
+        (Image.fromarray(np.eye(SIZE, dtype=np.uint8) * 255), "black and white only, and white means not judged"),
     ],
 )  # fmt: skip
 def test_label_maps(tmp_path, good, picture, expected):

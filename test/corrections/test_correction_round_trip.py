@@ -10,6 +10,7 @@ from correction_helpers import (
     draw,
     feature,
     grid_of,
+    make_model,
     predicted,
     read,
     review,
@@ -24,6 +25,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from uga.corrections.export import painted
+from uga.corrections.picture import read_label_map
 from uga.geometry import GridRegion
 
 LABEL_MAPS = hnp.arrays(np.uint8, (9, 9), elements=st.integers(0, 2))
@@ -94,7 +96,7 @@ def test_one_file_on_the_slide_corrects_the_packages_it_touches(tmp_path):
 
 
 def test_what_uncovered_area_means(tmp_path):
-    """Background in a package's own outlines and inside frames; not judged elsewhere on the slide."""
+    """Background inside frames, the exported one among them; not judged elsewhere."""
     package = write_package(tmp_path)
     shape = feature(square(REGION.x + 4, REGION.y + 4, 8))
     inside = np.zeros((SIZE, SIZE), bool)
@@ -113,8 +115,10 @@ def test_what_uncovered_area_means(tmp_path):
     np.testing.assert_array_equal(read(tmp_path).used[0].labels, np.where(inside, 2, 0))
     file.unlink()
 
-    write_features(package / "annotation.geojson", shape)
+    write_features(package / "annotation.geojson", shape, frame)
     np.testing.assert_array_equal(read(tmp_path).used[0].labels, np.where(inside, 2, 0))
+    write_features(package / "annotation.geojson", shape)
+    np.testing.assert_array_equal(read(tmp_path).used[0].labels, np.where(inside, 2, 255))
 
 
 @pytest.mark.parametrize(("name", "value"), [("Tumor", 2), ("TUMOUR", 2), ("Ignore*", 255), ("background", 0)])
@@ -128,7 +132,7 @@ def test_classes_of_drawing_tools(tmp_path, name, value):
     np.testing.assert_array_equal(labels, expected)
 
 
-@pytest.mark.parametrize("form", ["grey", "palette", "rgb", "rgba", "colours", "one bit"])
+@pytest.mark.parametrize("form", ["grey", "palette", "rgb", "rgba", "colours"])
 def test_label_maps_as_paint_programs_save_them(tmp_path, form):
     package = write_package(tmp_path)
     labels = corrected()
@@ -140,11 +144,17 @@ def test_label_maps_as_paint_programs_save_them(tmp_path, form):
         "rgb": Image.fromarray(rgb),
         "rgba": Image.fromarray(rgb).convert("RGBA"),
         "colours": Image.fromarray(painted(labels, ENSEMBLE)),
-        "one bit": Image.fromarray(np.where(labels == 2, 255, 0).astype(np.uint8)).convert("1"),
     }[form]
     image.save(package / "correction.png")
-    expected = np.where(labels == 2, 255, 0) if form == "one bit" else labels
-    np.testing.assert_array_equal(read(tmp_path).used[0].labels, expected)
+    np.testing.assert_array_equal(read(tmp_path).used[0].labels, labels)
+
+
+def test_labels_whose_colours_repeat_are_painted_grey(tmp_path):
+    model = make_model(labels={"background": 0} | {f"label {value}": value for value in range(1, 12)} | {"tumor": 12})
+    labels = np.arange(169, dtype=np.uint8).reshape(13, 13) % 13
+    file = write_png(tmp_path / "x.png", painted(labels, model))
+    np.testing.assert_array_equal(read_label_map(file, 13, 13, model.labels, "tumor"), labels)
+    assert {tuple(c) for c in painted(labels, model).reshape(-1, 3).tolist()} > {(0, 158, 115), (1, 1, 1)}
 
 
 def test_a_review_decides_about_unchanged_packages(tmp_path):
@@ -179,6 +189,7 @@ def test_a_file_on_the_slide_may_leave_area_out_a_correction_does_so_on_purpose(
     assert read(tmp_path).unchanged == (package,)
     file.unlink()
     half = np.repeat(np.array([0, 255], np.uint8), SIZE // 2) * np.ones((SIZE, 1), np.uint8)
+    half[0, 0] = 1
     write_png(package / "correction.png", half)
     np.testing.assert_array_equal(read(tmp_path).used[0].labels, half)
 

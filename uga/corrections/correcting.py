@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from uga.corrections.correction import UNKNOWN_CENTRE, Correction, correction_sha256
 from uga.corrections.discovery import is_shown
 from uga.corrections.outlines import Outlines, package_labels
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from uga.corrections.correction import Kind
@@ -130,8 +131,15 @@ def _prediction(package: Package, model: Model) -> UInt8:
 def _read(package: Package, path: Path, model: Model) -> Reading:
     if path.suffix.lower() == LABELS_SUFFIX:
         labels = package.read_labels(path, model)
-        if (labels == NOT_JUDGED).all():
+        values = set(np.unique(labels).tolist())
+        if values == {NOT_JUDGED}:
             raise UserError(f"{path} is white all over, which means not judged; paint the labels into it.")
+        if values == {0, NOT_JUDGED}:
+            # Most likely a black and white mask, whose white was meant as a label and would be lost.
+            raise UserError(
+                f"{path} is black and white only, and white means not judged; paint labels in their colours, or mark "
+                "what you do not judge as Ignore* in QuPath."
+            )
         return Reading(path, "png", labels, is_own=True)
     if path == package.annotation_file:
         return Reading(path, "geojson", package_labels(package, model), is_own=True)

@@ -2,7 +2,8 @@
 
 On the slide, and in files drawn on a patch's picture: area inside a frame (class ``Region*``) and outside all shapes is
 background; area outside all frames and shapes was not judged. In a package's own ``annotation.geojson`` the shapes are
-the whole label map: what they leave free is background, with or without the frame.
+the whole label map while its frame is there; without it, as after an export of selected objects, the rest was not
+judged.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ def package_labels(package: Package, model: Model) -> UInt8:
             f"{path} is not of this patch, as its shapes lie elsewhere on the slide; save it in "
             "the package it belongs to, and shapes drawn on image.png as image.geojson."
         )
-    reference = AnnotationReference(areas, grid, class_values(model), unannotated=BACKGROUND, source=str(path))
+    free = BACKGROUND if own else NOT_JUDGED
+    reference = AnnotationReference(areas, grid, class_values(model), unannotated=free, source=str(path))
     return reference.read(package.region)
 
 
