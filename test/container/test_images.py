@@ -203,7 +203,7 @@ def test_killed_for_memory(tmp_path: Path) -> None:
 
 def test_memory_limit_of_the_process(tmp_path: Path) -> None:
     """The platform also limits the data segment, which shows as a failing allocation."""
-    container = Container(tmp_path, "--ulimit", f"data={700 << 20}", "--env", "OMP_NUM_THREADS=1")
+    container = Container(tmp_path, "--ulimit", f"data={500 << 20}", "--env", "OMP_NUM_THREADS=1")
     container.put_slide("large", size=3000)
     done = container.run("--output", "/output")
     assert done.returncode == 1, done.stderr

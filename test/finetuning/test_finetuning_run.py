@@ -263,3 +263,11 @@ def test_nothing_usable_is_a_bad_request(parent, tmp_path):
         finetune(request(parent, tmp_path))
     assert stop.value.exit_code == ExitCode.BAD_REQUEST
     assert not (tmp_path / "out").exists()
+
+
+def test_the_output_is_neither_the_input_nor_in_the_model(parent, tmp_path):
+    write_corrections(tmp_path / "in", parent, slides=1)
+    for output in (tmp_path / "in", parent.path / "out", parent.path):
+        with pytest.raises(UserError, match="name another folder with --output"):
+            finetune(request(parent, tmp_path, output=output))
+    assert not (parent.path / "out").exists()

@@ -39,9 +39,20 @@ class Comparison(BaseModel):
         return before - after
 
     @property
+    def sentence(self) -> str:
+        """Such as ``Dice tumour 0.655 to 0.812``."""
+        before, after = self.before.dice, self.after.dice
+        return ", ".join(f"Dice {name} {shown_dice(before[name])} to {shown_dice(after[name])}" for name in before)
+
+    @property
     def folds_have_converged(self) -> bool:
         """Whether the folds disagree less than half as much as before: their uncertainty would say little."""
         return self.after.disagreement < _COLLAPSE * self.before.disagreement
+
+
+def shown_dice(value: float | None) -> str:
+    """For people."""
+    return "none" if value is None else f"{value:.3f}"
 
 
 class Verdict(BaseModel):

@@ -126,14 +126,22 @@ def prepare(
     configuration = manager.get_configuration(CONFIGURATION)
     target = dataset.preprocessed / configuration.data_identifier
     target.mkdir(exist_ok=True)
+    partial = dataset.preprocessed / "partial"
     preprocessor, progress = DefaultPreprocessor(verbose=False), ProgressLog("preprocessing", unit="patches")
     for done, patch in enumerate(patches, start=1):
-        if not (target / f"{patch.name}.pkl").exists():  # written last
+        if not (target / f"{patch.name}.pkl").exists():  # moved last
             image, labels = _write_raw(dataset.raw, patch, ignore=dataset_json["labels"][IGNORE])
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
             preprocessor.run_case_save(
-                str(target / patch.name), [str(image)], str(labels), manager, configuration, dataset_json
+                str(partial / patch.name), [str(image)], str(labels), manager, configuration, dataset_json
             )
+            for file in partial.iterdir():
+                if file.suffix != ".pkl":
+                    file.replace(target / file.name)
+            (partial / f"{patch.name}.pkl").replace(target / f"{patch.name}.pkl")
         progress(done, len(patches))
+    shutil.rmtree(partial, ignore_errors=True)
     for folder in (dataset.raw, dataset.preprocessed):
         _write_json(folder / DATASET_FILE, dataset_json)
     _write_json(dataset.preprocessed / "splits_final.json", make_splits(held_out, folds=len(model.folds)))

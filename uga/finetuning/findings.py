@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from uga.corrections import Correction
     from uga.finetuning.comparison import Comparison, Rivals
     from uga.finetuning.patches import LearningPatch
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,13 @@ def gather(
         old=remembered.result(),
         old_source=old.source,
     )
+    for name, comparison in (
+        ("Held-out corrections", compared.held_out_corrections),
+        ("Corrections, as learned", compared.corrections),
+        ("Old patches", compared.old),
+    ):
+        if comparison is not None:
+            log.info("%s: %s.", name, comparison.sentence)
     return Findings(tuple(used), compared, album)
 
 

@@ -84,12 +84,12 @@ def assemble(parent: Model, results: Path, work: Path, training: Training) -> Mo
 
 
 def provenance(
-    parent: Model, corrections: Sequence[Correction], options: TrainingOptions, *, replay_patches: int, threads: int
+    parent: Model, corrections: Sequence[Correction], options: TrainingOptions, *, replayed: int, threads: int
 ) -> Training:
     """Where the weights come from: parent, corrections by checksum, options, seed."""
     details: Details = {
         "parent": parent.name,
-        "replay_patches": replay_patches,
+        "replay_patches": replayed,
         "corrections": len(corrections),
         "slides": len({correction.slide_id for correction in corrections}),
         "cpu_threads": threads,

@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 
 from uga.corrections.correction import UNKNOWN_CENTRE
+from uga.finetuning.comparison import shown_dice
 from uga.measures import Measure
 from uga.model.card import RESEARCH_USE
 from uga.output import pictures
@@ -147,12 +148,8 @@ def _facts(used: UsedCorrection) -> list[str]:
     facts.append(f"{100 * used.judged:.0f} % judged" if used.judged < 1 else "")
     facts.append("learned by all folds" if used.fold is None else f"held out of fold {used.fold}")
     for label, before in used.before.items():
-        facts.append(f"Dice {label} {_dice(before)} \u2192 {_dice(used.after[label])}")
+        facts.append(f"Dice {label} {shown_dice(before)} \u2192 {shown_dice(used.after[label])}")
     return [fact for fact in facts if fact]
-
-
-def _dice(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
 
 
 def _card_pictures(

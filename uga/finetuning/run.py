@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from uga.corrections import CorrectionSet
     from uga.finetuning.options import TrainingOptions
     from uga.finetuning.patches import LearningPatch
-    from uga.model.card import Training
     from uga.model.folder import Model
     from uga.training.needs import Needs
     from uga.training.packs import Pack
@@ -109,7 +108,7 @@ def finetune(request: FinetuningRequest) -> Model:
     parent = load_model(request.model)
     corrections = _read_corrections(request.input, parent)
     run = _Run(request, parent, corrections, _find_replay(request, parent), model_pack(parent, "holdout"))
-    _make_writable(request.output)
+    _check_output(request.output, request.input, parent)
     released = run.already_released()
     if released is not None:
         log.info("%s holds the model of these corrections and options already.", released.path)
@@ -138,7 +137,10 @@ def _find_replay(request: FinetuningRequest, parent: Model) -> Pack | None:
     return read_pack(beside) if beside.exists() else model_pack(parent, "replay")
 
 
-def _make_writable(folder: Path) -> None:
+def _check_output(folder: Path, corrections: Path, parent: Model) -> None:
+    place = folder.resolve()
+    if place == corrections.resolve() or place.is_relative_to(parent.path.resolve()):
+        raise UserError(f"{folder} holds the corrections or the model; name another folder with --output.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = partial_path(folder / ".uga-write-test")
@@ -193,10 +195,12 @@ class _Run:
             preset = work_plans(dataset, parent, corrected, replay, request.training)
             check_needs(self._needs(preset, len(corrected) + len(replay)), work=self._work, output=request.output)
             prepare(dataset, parent, preset, corrected, replay, held_out)
+        threads = threads_of_a_fold(request.devices, request.parallel, len(parent.folds))
         with self.watch.stage("training"):
-            results = train_folds(dataset, parent, request.devices, parallel=request.parallel)
+            results = train_folds(dataset, parent, request.devices, parallel=request.parallel, threads=threads)
         with self.watch.stage("comparison"):
-            tuned = assemble(parent, results, self._work, self._provenance(len(replay)))
+            origin = provenance(parent, self.corrections.used, request.training, replayed=len(replay), threads=threads)
+            tuned = assemble(parent, results, self._work, origin)
             device = torch.device(request.devices[0])
             rivals = Rivals(Ensemble(parent, device=device), Ensemble(tuned, device=device))
             old = self._old_patches(replay, held_out)
@@ -288,15 +292,6 @@ class _Run:
     def _needs(self, preset: Preset, patches: int) -> Needs:
         slots = deal_devices(self.parent.folds, self.request.devices, parallel=self.request.parallel)
         return estimate(preset, slots, patches=patches, folds=len(self.parent.folds), augmentation_processes=0)
-
-    def _provenance(self, replayed: int) -> Training:
-        return provenance(
-            self.parent,
-            self.corrections.used,
-            self.request.training,
-            replay_patches=replayed,
-            threads=threads_of_a_fold(self.request.devices, self.request.parallel, len(self.parent.folds)),
-        )
 
     def _old_patches(self, replay: Sequence[LearningPatch], held_out: Mapping[str, int | None]) -> OldPatches:
         """The hold-out pack, or replayed patches where there is none, as many as the guard shall look at."""

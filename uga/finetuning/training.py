@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _FINAL, _LATEST = "checkpoint_final.pth", "checkpoint_latest.pth"
 
 
-def train_folds(dataset: Dataset, model: Model, devices: Sequence[str], *, parallel: int) -> Path:
+def train_folds(dataset: Dataset, model: Model, devices: Sequence[str], *, parallel: int, threads: int) -> Path:
     """Fine-tune all folds of the parent on a prepared dataset.
 
     Args:
@@ -36,7 +36,8 @@ def train_folds(dataset: Dataset, model: Model, devices: Sequence[str], *, paral
         model: The parent.
         devices: Such as ``cpu``, or ``cuda:0`` and ``cuda:1``; folds are dealt to them.
         parallel: Folds at the same time on each device; with more than one, each group of folds has a process of its
-            own. The CPU threads (``OMP_NUM_THREADS``) are shared out, which changes the last digits of the weights.
+            own.
+        threads: CPU threads of a network (`threads_of_a_fold`).
 
     Returns:
         nnU-Net's results folder: ``fold_k/checkpoint_final.pth``.
@@ -48,7 +49,7 @@ def train_folds(dataset: Dataset, model: Model, devices: Sequence[str], *, paral
     if len(waiting) < len(model.folds):
         log.info("%d of %d folds are trained already.", len(model.folds) - len(waiting), len(model.folds))
     slots = deal(waiting, devices, parallel=parallel)
-    compute = Compute(torch.device("cpu"), threads_of_a_fold(devices, parallel, len(model.folds)))
+    compute = Compute(torch.device("cpu"), threads)
     if len(slots) == 1:
         _train_slot(slots[0], dataset, model.path, compute)
     elif slots:
@@ -67,7 +68,10 @@ def find_devices(choice: Literal["auto", "cpu", "cuda"]) -> tuple[str, ...]:
 
 
 def threads_of_a_fold(devices: Sequence[str], parallel: int, folds: int) -> int:
-    """CPU threads of a network: those of torch, shared out among the folds that are trained at the same time."""
+    """CPU threads of a network: torch's (``OMP_NUM_THREADS``), shared out among the folds trained at the same time.
+
+    Their number changes the last digits of the weights.
+    """
     return max(1, torch.get_num_threads() // min(folds, len(devices) * parallel))
 
 

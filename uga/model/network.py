@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from uga.errors import ModelError
+from uga.errors import ModelError, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -54,6 +54,8 @@ def build_network(plan: Plan) -> nn.Module:
     except _RefusedNameError as error:
         raise ModelError(f"{plan.file} {error}, which UGA does not load; use a model trained with nnU-Net.") from error
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(f"{plan.file} describes a network that cannot be built ({error}); export it again.") from error
     if tuple(out.shape) != (1, plan.num_classes, *plan.window_px):
         raise ModelError(f"{plan.file} describes a network whose output {tuple(out.shape)} is not a 2D label map.")
