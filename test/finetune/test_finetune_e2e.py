@@ -124,4 +124,3 @@ def test_five_corrected_patches_teach_the_ensemble_a_centre(tmp_path: Path) -> N
     print(json.dumps(result))  # noqa: T201 - the figures of docs/finetuning.md
     assert dice["after"][ABROAD] >= dice["before"][ABROAD] + 0.05, result
     assert dice["after"][HOME] >= dice["before"][HOME] - 0.02, result
-    assert result["all_s"] < 20 * 60, result
