@@ -9,8 +9,9 @@
 #   --output DIR    folder for the files (default: dist)
 #   --help
 #
-# Environment: TAG as the option; DOCKER names the engine (docker or podman). An archive appears under its name only
-# after it has passed: one image, for linux/amd64, with a numeric user that is not root, and with its labels.
+# Environment: TAG as the option; DOCKER names the engine (docker or podman); COMPRESS the compressor (default: pigz if
+# there is one, else gzip), such as COMPRESS="gzip -1" for speed. An archive appears under its name only after it has
+# passed: one image, for linux/amd64, with a numeric user that is not root, and with its labels.
 # `docker load -i FILE` loads it; grand-challenge takes it under Algorithm > Containers, model.tar.gz under Models.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -47,7 +48,7 @@ mkdir -p "$OUTPUT"
 OUTPUT=$(cd "$OUTPUT" && pwd)
 partial=$OUTPUT/.export-$$.tar.gz
 trap 'rm -f "$partial"' EXIT
-compress=$(command -v pigz || command -v gzip)
+COMPRESS=${COMPRESS:-$(command -v pigz || command -v gzip)}
 
 # Checks run inside an image, so that the host needs no Python.
 check() { # IMAGE ARGUMENT...
@@ -62,7 +63,7 @@ save_image() { # TARGET
     local format=()
     if [ -n "$IS_PODMAN" ]; then format=(--format docker-archive); fi
     echo "Saving $image ..."
-    "$DOCKER" save "${format[@]}" "$image" | "$compress" -c > "$partial"
+    "$DOCKER" save "${format[@]}" "$image" | $COMPRESS -c > "$partial"
     method=
     if [ "$1" = inference ]; then method=$(label "$image" org.grand-challenge.api-method); fi
     check "$image" image --title "$(label "$image" org.opencontainers.image.title)" --api-method "$method"

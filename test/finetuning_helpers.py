@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +27,6 @@ from uga.training.release import ReleaseNotes, release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from uga.model.folder import Model
 
@@ -43,8 +47,16 @@ def own_environment() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def train_parent(folder: Path) -> Model:
-    """Two folds that find purple discs, with replay and hold-out packs; a few seconds."""
+@cache
+def trained_parent() -> Model:
+    """Two folds that find purple discs, with replay and hold-out packs; nobody may write into the folder."""
+    folder = Path(tempfile.mkdtemp(prefix="uga-parent-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with own_environment():
+        return _train(folder)
+
+
+def _train(folder: Path) -> Model:
     preset = tiny_preset(epochs=10, iterations=10)
     dataset = write_synthetic_dataset(folder / "work", preset, patients=4)
     preprocess(dataset, preset, folds=FOLDS, seed=0)

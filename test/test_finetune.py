@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from finetuning_helpers import own_environment, train_parent, write_corrections
+from finetuning_helpers import own_environment, trained_parent, write_corrections
 
 from uga.cli.console import execute
 from uga.cli.main import app
@@ -34,10 +34,9 @@ def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
 
-@pytest.fixture(scope="module")
-def parent(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    with own_environment():
-        return train_parent(tmp_path_factory.mktemp("parent"))
+@pytest.fixture(scope="session")
+def parent() -> Model:
+    return trained_parent()
 
 
 def test_from_corrections_to_a_model_with_options_from_the_environment(tmp_path: Path, parent: Model) -> None:

@@ -18,17 +18,21 @@ def finetune(  # noqa: PLR0913 - each parameter is an option of the command
         Path,
         typer.Option(
             "--input",
-            envvar="UGA_INPUT",
+            envvar=["UGA_INPUT", "HOLOSCAN_INPUT_PATH", "MERCURE_IN_DIR"],
             help="Folder with corrected packages at any depth, and perhaps old patches in replay/.",
         ),
     ] = Path("/input"),
     output: Annotated[
-        Path, typer.Option(envvar="UGA_OUTPUT", help="Gets model/, model.tar.gz, report.html and report.json.")
+        Path,
+        typer.Option(
+            envvar=["UGA_OUTPUT", "HOLOSCAN_OUTPUT_PATH", "MERCURE_OUT_DIR"],
+            help="Gets model/, model.tar.gz, report.html and report.json.",
+        ),
     ] = Path("/output"),
     model: Annotated[
         Path | None,
         typer.Option(
-            envvar="UGA_MODEL",
+            envvar=["UGA_MODEL", "HOLOSCAN_MODEL_PATH"],
             help="Model folder whose predictions were corrected; never written to.",
             show_default="/opt/ml/model if it holds a model, else the shipped one",
         ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from functools import cache
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,15 @@ class NnunetFolders:
         os.environ["nnUNet_results"] = str(self.results)  # noqa: SIM112
         os.environ["nnUNet_compile"] = "0"  # noqa: SIM112 - compiling costs more than the short runs here gain
         os.environ["nnUNet_wandb_enabled"] = "0"  # noqa: SIM112 - nothing leaves the machine
-        # Caches below the work folder: a container's user may have no home that can be written, nor a name.
+        # A container's user may have no home that can be written, nor a name.
         for variable in ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
-            os.environ.setdefault(variable, str(self.work / "cache" / variable.lower()))
+            if variable not in os.environ:
+                os.environ[variable] = str(_cache_folder() / variable.lower())
+
+
+@cache
+def _cache_folder() -> Path:
+    """A folder of this process and its children; not the work folder, which may be gone while a cache is in use."""
+    folder = Path(tempfile.mkdtemp(prefix="uga-cache-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
