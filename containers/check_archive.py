@@ -11,7 +11,7 @@ import json
 import sys
 import tarfile
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from uga.errors import UgaError
 from uga.model.folder import verify_model
@@ -74,10 +74,18 @@ def check_model() -> None:
     """A model that verifies once it is unpacked; no folder around it, no links."""
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=sys.stdin.buffer, mode="r|gz") as archive:
-            archive.extractall(folder, filter="data")
+            for member in archive:
+                if not (member.isfile() or member.isdir()) or not _is_inside(member.name):
+                    raise ValueError(f"{member.name} is no plain file inside the folder.")
+                archive.extract(member, folder, set_attrs=False)
         if not (Path(folder) / "model.json").is_file():
             raise ValueError("model.json is not at its top.")
         verify_model(Path(folder))
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 if __name__ == "__main__":
