@@ -6,7 +6,8 @@ one window high: a row leaves it as soon as no later window can touch it, so mem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from uga.geometry import Grid, GridRegion
-from uga.strips import StripReader
+from uga.strips import WHITE, StripReader
 from uga.windows import WindowPlan, gaussian_weight
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ class InferenceSettings:
     measure: Measure
     overlap: float = 0.5
     batch_size: int = 1
+    """Windows that go through the networks together, at most."""
     reader_threads: int = 2
+    bands_behind: int = 0
+    """Bands that are handed out late, so that a GPU works on the next one meanwhile."""
 
 
 class SlideInference:
@@ -70,7 +74,7 @@ class SlideInference:
         tissue: what to segment; windows without tissue are skipped.
         ensemble: the folds, resident on their device.
         statistics: the slide's channel statistics where the model's normalisation needs them.
-        settings: measure, overlap, batch size, reader threads.
+        settings: measure, overlap, batches, threads.
         also_read: regions whose pixels the caller wants in ``Band.rgb`` although no window may need them.
     """
 
@@ -85,6 +89,7 @@ class SlideInference:
         *,
         also_read: Iterable[GridRegion] = (),
     ) -> None:
+        self._slide = slide
         self._grid = grid
         self._tissue = tissue
         self._ensemble = ensemble
@@ -101,8 +106,25 @@ class SlideInference:
         return sum(len(row) for row in self._rows)
 
     @torch.inference_mode()
+    def probe(self) -> torch.Tensor | None:
+        """The window with most tissue as the networks see it, float32 (1, 3, h, w); None where there is no tissue."""
+        windows = [window for row in self._rows for window in row]
+        if not windows:
+            return None
+        fullest = max(windows, key=self._tissue.fraction)
+        inside = fullest.intersection(self._grid.region)
+        assert inside is not None  # noqa: S101 - a window with tissue lies on the grid
+        rgb = np.full((fullest.height, fullest.width, 3), WHITE, dtype=np.uint8)
+        rgb[_place(inside, fullest)] = self._slide.read(self._grid, inside)
+        return self._network_input(rgb[None], [fullest])
+
+    @torch.inference_mode()
     def bands(self, progress: Progress | None = None) -> Iterator[Band]:
         """Yields the slide from top to bottom, every grid row once; ``progress`` is told windows done and in all."""
+        with self._ensemble.beside():
+            yield from self._bands(progress)
+
+    def _bands(self, progress: Progress | None) -> Iterator[Band]:
         plan, device = self.plan, self._ensemble.device
         weight = gaussian_weight(self._ensemble.model.window_px).to(device)
         pixels = _PixelRing(plan.window_height, plan.frame.width)
@@ -111,56 +133,105 @@ class SlideInference:
         )
         done = 0
         read_to = plan.frame.y
+        under_way: deque[_BandUnderWay] = deque()
         for index, strip in enumerate(self._strips):
             pixels.put(read_to - plan.frame.y, strip)
             read_to += len(strip)
             for windows in self._batches(index):
-                batch = torch.stack([self._network_input(pixels, window) for window in windows])
-                logits = self._ensemble.logits(batch)
+                rgb = np.stack([pixels.window(window, plan.frame) for window in windows])
+                logits = self._ensemble.logits(self._network_input(rgb, windows))
                 logits *= weight
                 for position, window in enumerate(windows):
                     sums.add(window.y - plan.frame.y, window.x - plan.frame.x, logits[:, position], weight)
                 done += len(windows)
                 if progress is not None:
                     progress(done, self.window_count)
-            yield from self._finish(*plan.final_rows(index), pixels, sums)
+            under_way.extend(self._finish(*plan.final_rows(index), pixels, sums))
+            while len(under_way) > self._settings.bands_behind:
+                yield under_way.popleft().collect()
+        while under_way:
+            yield under_way.popleft().collect()
 
     def _batches(self, index: int) -> Iterator[list[GridRegion]]:
-        row, size = self._rows[index], self._settings.batch_size
-        for start in range(0, len(row), size):
-            yield row[start : start + size]
+        """The windows of a row in batches of nearly one size, since a new size costs a GPU a search for kernels."""
+        row = self._rows[index]
+        count = -(-len(row) // self._settings.batch_size)
+        for number in range(count):
+            yield row[number * len(row) // count : (number + 1) * len(row) // count]
 
-    def _network_input(self, pixels: _PixelRing, window: GridRegion) -> torch.Tensor:
-        rgb = pixels.get(window.y - self.plan.frame.y, window.height, window.x - self.plan.frame.x, window.width)
-        image = self._ensemble.model.normalisation.apply(rgb, self._statistics).to(self._ensemble.device)
-        inside = window.intersection(self._grid.region)
-        if inside is None or inside == window:
-            return image
-        # nnU-Net pads an image smaller than its window with zeros, after normalisation.
-        padded = torch.zeros_like(image)
-        rows = slice(inside.y - window.y, inside.y_end - window.y)
-        columns = slice(inside.x - window.x, inside.x_end - window.x)
-        padded[:, rows, columns] = image[:, rows, columns]
-        return padded
+    def _network_input(self, rgb: NDArray[np.uint8], windows: Sequence[GridRegion]) -> torch.Tensor:
+        """Pixels (B, h, w, 3) of windows, normalised on the device: float32 (B, 3, h, w)."""
+        device = self._ensemble.device
+        batch = torch.from_numpy(rgb)
+        if device.type == "cuda":
+            batch = batch.pin_memory().to(device, non_blocking=True)
+        images = self._ensemble.model.normalisation.apply(batch, self._statistics)
+        for image, window in zip(images, windows, strict=True):
+            inside = window.intersection(self._grid.region)
+            if inside is not None and inside != window:
+                # nnU-Net pads an image smaller than its window with zeros, after normalisation.
+                kept = image[:, *_place(inside, window)].clone()
+                image.zero_()[:, *_place(inside, window)] = kept
+        return images
 
-    def _finish(self, y: int, y_end: int, pixels: _PixelRing, sums: _LogitRing) -> Iterator[Band]:
+    def _finish(self, y: int, y_end: int, pixels: _PixelRing, sums: _LogitRing) -> Iterator[_BandUnderWay]:
         """Maps of the frame rows [y, y_end), cut to the grid; clears the rows in the ring."""
         frame = self.plan.frame
         region = GridRegion(frame.x, y, frame.width, y_end - y).intersection(self._grid.region)
         if region is not None:
-            labels = np.zeros((region.height, region.width), dtype=np.uint8)
-            uncertainty = np.zeros((region.height, region.width), dtype=np.float32)
+            device = self._ensemble.device
+            labels = torch.zeros((region.height, region.width), dtype=torch.uint8, device=device)
+            uncertainty = torch.zeros((region.height, region.width), dtype=torch.float32, device=device)
             tissue = self._tissue.expand(region)
             for tile in _column_chunks(region, tissue):
                 columns = slice(tile.x - region.x, tile.x_end - region.x)
                 logits = sums.mean(tile.y - frame.y, tile.height, tile.x - frame.x, tile.width)
-                predicted, measured = ensemble_maps(logits, self._settings.measure)
-                keep = tissue[:, columns]
-                labels[:, columns] = np.where(keep, predicted.cpu().numpy(), 0)
-                uncertainty[:, columns] = np.where(keep, measured.cpu().numpy(), 0)
+                labels[:, columns], uncertainty[:, columns] = ensemble_maps(logits, self._settings.measure)
             rgb = pixels.get(region.y - frame.y, region.height, region.x - frame.x, region.width)
-            yield Band(region.y, rgb, labels, uncertainty, tissue)
+            yield _BandUnderWay(region.y, rgb, tissue, labels, uncertainty)
         sums.clear(y - frame.y, y_end - y)
+
+
+class _BandUnderWay:
+    """A band whose maps a GPU may still be computing while the windows of the next one are given to it."""
+
+    def __init__(
+        self,
+        y: int,
+        rgb: NDArray[np.uint8],
+        tissue: NDArray[np.bool_],
+        labels: torch.Tensor,
+        uncertainty: torch.Tensor,
+    ) -> None:
+        self._y, self._rgb, self._tissue = y, rgb, tissue
+        self._labels, self._uncertainty = _to_host(labels), _to_host(uncertainty)
+        self._copied = torch.cuda.Event() if labels.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._copied is not None:
+            self._copied.record()
+
+    def collect(self) -> Band:
+        if self._copied is not None:
+            self._copied.synchronize()
+        labels, uncertainty = self._labels.numpy(), self._uncertainty.numpy()
+        np.copyto(labels, 0, where=~self._tissue)
+        np.copyto(uncertainty, 0, where=~self._tissue)
+        return Band(self._y, self._rgb, labels, uncertainty, self._tissue)
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor on the CPU; from a GPU it arrives later, without anybody waiting for it here."""
+    if not tensor.is_cuda:
+        return tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def _place(inside: GridRegion, window: GridRegion) -> tuple[slice, slice]:
+    """Rows and columns of ``inside`` within ``window``."""
+    return (
+        slice(inside.y - window.y, inside.y_end - window.y),
+        slice(inside.x - window.x, inside.x_end - window.x),
+    )
 
 
 def ensemble_maps(logits: torch.Tensor, measure: Measure) -> tuple[torch.Tensor, torch.Tensor]:
@@ -192,6 +263,9 @@ class _PixelRing:
     def put(self, y: int, rows: NDArray[np.uint8]) -> None:
         for ring, part in _ring_slices(y, len(rows), len(self._rows)):
             self._rows[ring] = rows[part]
+
+    def window(self, window: GridRegion, frame: GridRegion) -> NDArray[np.uint8]:
+        return self.get(window.y - frame.y, window.height, window.x - frame.x, window.width)
 
     def get(self, y: int, height: int, x: int, width: int) -> NDArray[np.uint8]:
         block = np.empty((height, width, 3), dtype=np.uint8)

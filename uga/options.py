@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from uga.measures import Measure
+from uga.model.choices import EngineChoice, PrecisionChoice
 from uga.ranking import Exclusion, Scope, Strategy
+
+
+class Profile(StrEnum):
+    """How thoroughly windows cover a slide; docs/performance.md has what each gains and costs."""
+
+    REFERENCE = "reference"
+    FAST = "fast"
+    THOROUGH = "thorough"
+
+    @property
+    def overlap(self) -> float:
+        """Overlap of neighbouring windows."""
+        return 0.25 if self is Profile.FAST else 0.5
+
+    @property
+    def mirroring(self) -> bool:
+        """Whether windows are also predicted mirrored along both axes."""
+        return self is Profile.THOROUGH
+
+
+PROFILE_HELP = "reference: windows overlap by half, as in nnU-Net; fast: by a quarter; thorough: half, and mirrored."
 
 
 class RunOptions(BaseModel):
@@ -19,7 +42,10 @@ class RunOptions(BaseModel):
     """Working spacing; None takes the model's."""
     mpp: Annotated[float, Field(gt=0)] | None = None
     """Pixel size of level 0 in um that overrides the slides' own."""
+    engine: EngineChoice = "auto"
+    precision: PrecisionChoice = "auto"
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    mirroring: bool = False
     uncertainty: Measure = Measure.SOFT_CROSS_ENTROPY
     top: Annotated[int, Field(ge=0)] = 20
     patch_px: Annotated[int, Field(gt=0)] = 1024

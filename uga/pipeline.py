@@ -6,7 +6,7 @@ import logging
 import resource
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from uga.output.maps import MapReader
 from uga.output.package import PACKAGES_FOLDER, PackageWriter, image_sha256
 from uga.output.report import REPORT_FILE, Provenance, SlideResult, write_slide_report
 from uga.output.schema import (
+    ComputationRecord,
     InputRecord,
     ModelRecord,
     RankedPatch,
@@ -114,7 +115,7 @@ class Pipeline:
                     started=started,
                     timings_s=watch.seconds,
                     peak_memory_bytes=peak_memory_bytes(),
-                    device=str(self.ensemble.device),
+                    computation=self.computation,
                     outputs=work.outputs,
                 )
             except BaseException:
@@ -135,13 +136,23 @@ class Pipeline:
             versions=installed_versions(),
             started=started,
             timings_s=seconds,
-            device=str(self.ensemble.device),
+            device=str(self.computation),
+        )
+
+    @property
+    def computation(self) -> ComputationRecord:
+        """What computes the networks."""
+        ensemble = self.ensemble
+        return ComputationRecord(
+            device=str(ensemble.device),
+            engine=ensemble.arithmetic.engine,
+            precision=ensemble.arithmetic.precision,
+            label_agreement=ensemble.agreement,
         )
 
     def _identity(self, source: SlideInput, slide: Slide) -> RunIdentity:
         options = self.options.model_dump(mode="json", exclude={"scope"})
         options["spacing_um"] = self.spacing_um
-        options["precision"] = self.ensemble.precision
         options["layout"] = source.layout.model_dump()
         options["tissue_mask_sha256"] = None if source.tissue_mask is None else sha256_file(source.tissue_mask)
         return RunIdentity(
@@ -222,6 +233,7 @@ class _SlideWork:
         tumour = ensemble.model.tumour_value
         measure = options.uncertainty
         scores = PatchScores(patches, tumour_label=tumour, full_scale=measure.full_scale)
+        settings = InferenceSettings(measure=measure, overlap=options.overlap)
         needs_statistics = ensemble.model.normalisation.needs_statistics
         inference = SlideInference(
             self.slide,
@@ -229,15 +241,14 @@ class _SlideWork:
             self.tissue,
             ensemble,
             slide_statistics(self.slide, grid, detected) if needs_statistics else None,
-            InferenceSettings(
-                measure=measure,
-                overlap=options.overlap,
-                batch_size=_GPU_BATCH if ensemble.device.type == "cuda" else 1,
-            ),
+            _on_gpu(settings) if ensemble.device.type == "cuda" else settings,
             also_read=patches.with_tissue(self.tissue),
         )
         log.info("%s: %d x %d px at %g um, %d windows", self.source.slide_id, grid.width, grid.height, grid.spacing_um,
                  inference.window_count)  # fmt: skip
+        probe = inference.probe()
+        if probe is not None:
+            ensemble.settle(probe)
         spacing = SpacingUm(grid.spacing_um, grid.spacing_um)
         tissue_px = tumour_px = 0
         with ExitStack() as stack:
@@ -343,6 +354,10 @@ class PatchExporter:
 def peak_memory_bytes() -> int:
     """Largest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _on_gpu(settings: InferenceSettings) -> InferenceSettings:
+    return replace(settings, batch_size=_GPU_BATCH, bands_behind=1)
 
 
 def _slide_record(identity: RunIdentity) -> SlideRecord:

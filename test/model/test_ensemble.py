@@ -14,8 +14,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 from safetensors.torch import load_file, save_file
 
-from uga.errors import ModelError, UserError
-from uga.model.ensemble import Ensemble, resolve_device, resolve_precision
+from uga.errors import ModelError
+from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
 from uga.model.normalisation import StatisticsAccumulator
 
@@ -91,13 +91,21 @@ def test_logits_do_not_depend_on_the_batch_a_window_is_in(tmp_path):
     assert torch.equal(together, ensemble.logits(batch))
 
 
-def test_bf16_is_close_and_float32(tmp_path):
-    model = load_model(make_trained_folder(tmp_path, folds=2, norm="batch").model)
-    batch = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    exact, low = (Ensemble(model, device=CPU, precision=p).logits(batch) for p in ("fp32", "bf16"))
-    assert low.dtype == torch.float32
-    assert not torch.equal(exact, low)
-    assert (exact - low).abs().mean() < 0.05 * exact.std()
+def test_mirroring_is_nnunets(tmp_path, predictor_on):
+    trained = make_trained_folder(tmp_path, folds=2, norm="batch")
+    model = load_model(trained.model)
+    batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    plain, ours = (Ensemble(model, device=CPU, mirroring=mirroring) for mirroring in (False, True))
+    predictor = predictor_on(trained.source, folds=2)
+    predictor.use_mirroring = True
+    predictor.network.eval()
+    for k, weights in enumerate(predictor.list_of_parameters):
+        predictor.network.load_state_dict(weights)
+        with torch.inference_mode():
+            theirs = predictor._internal_maybe_mirror_and_predict(batch)
+        torch.testing.assert_close(ours.logits(batch)[k], theirs, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(ours.logits(batch), plain.logits(batch), atol=0.1)
+    assert (plain.passes_per_window, ours.passes_per_window) == (2, 8)
 
 
 def test_folds_are_chosen_and_a_single_one_must_be_asked_for(tmp_path):
@@ -137,42 +145,3 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, change):
         save_file(weights, file)
     with pytest.raises(ModelError, match=r"model\.safetensors"):
         Ensemble(model, device=CPU)
-
-
-def test_device_and_precision_without_a_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert resolve_device("auto") == CPU
-    assert resolve_device("cpu") == CPU
-    with pytest.raises(UserError, match="--device cpu"):
-        resolve_device("cuda")
-    assert resolve_precision("auto", CPU) == "fp32"
-    assert resolve_precision("bf16", CPU) == "bf16"
-    with pytest.raises(UserError, match="--precision"):
-        resolve_precision("fp16", CPU)
-
-
-@pytest.mark.parametrize(("capability", "auto"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")])
-def test_precision_follows_the_gpu(monkeypatch, capability, auto):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    device = resolve_device("auto")
-    assert device.type == "cuda"
-    assert resolve_precision("auto", device) == auto
-    assert resolve_precision("fp32", device) == "fp32"
-    if auto == "fp16":
-        with pytest.raises(UserError, match="fp16 or fp32"):
-            resolve_precision("bf16", device)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_gpu_agrees_with_cpu(tmp_path, norm):
-    model = load_model(make_trained_folder(tmp_path, folds=2, norm=norm).model)
-    device = torch.device("cuda")
-    batch = torch.rand(2, 3, 64, 64)
-    exact = Ensemble(model, device=CPU).logits(batch)
-    for precision, tolerance in (("fp32", 0.02), ("fp16", 0.05), (resolve_precision("auto", device), 0.1)):
-        found = Ensemble(model, device=device, precision=precision).logits(batch.to(device))
-        assert found.dtype == torch.float32
-        assert (found.cpu() - exact).abs().mean() < tolerance * exact.std()

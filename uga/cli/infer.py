@@ -6,13 +6,14 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from uga.errors import ExitCode, UserError
 from uga.measures import Measure
-from uga.options import RunOptions
+from uga.model.choices import DeviceChoice, EngineChoice, PrecisionChoice
+from uga.options import PROFILE_HELP, Profile, RunOptions
 from uga.ranking import Exclusion, Scope, Strategy
 
 if TYPE_CHECKING:
@@ -60,13 +61,22 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
             show_default="/opt/ml/model if it holds a model, else the shipped one",
         ),
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(envvar="UGA_DEVICE", help="Where the networks run.")
+    device: Annotated[DeviceChoice, typer.Option(envvar="UGA_DEVICE", help="Where the networks run.")] = "auto",
+    engine: Annotated[
+        EngineChoice,
+        typer.Option(envvar="UGA_ENGINE", help="What runs the networks; auto: OpenVINO on a CPU, if it is installed."),
     ] = "auto",
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(envvar="UGA_PRECISION", help="Arithmetic of the networks; auto: fp32 on a CPU, low on a GPU."),
+        PrecisionChoice,
+        typer.Option(
+            envvar="UGA_PRECISION",
+            help="Arithmetic of the networks; auto: the lowest that is faster and gives the labels of fp32.",
+        ),
     ] = "auto",
+    profile: Annotated[
+        Profile,
+        typer.Option(envvar="UGA_PROFILE", help=PROFILE_HELP),
+    ] = Profile.REFERENCE,
     spacing: Annotated[
         float | None,
         typer.Option(
@@ -78,8 +88,15 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         typer.Option(envvar="UGA_MPP", help="Pixel size of the slides in um/px, where files lack it or are wrong."),
     ] = None,
     overlap: Annotated[
-        float, typer.Option(envvar="UGA_OVERLAP", help="Overlap of neighbouring windows, 0 to 0.9.", min=0, max=0.9)
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            envvar="UGA_OVERLAP",
+            help="Overlap of neighbouring windows, 0 to 0.9.",
+            min=0,
+            max=0.9,
+            show_default="the profile's",
+        ),
+    ] = None,
     uncertainty: Annotated[
         Measure, typer.Option(envvar="UGA_UNCERTAINTY", help="Measure of the folds' disagreement (docs/method.md).")
     ] = Measure.SOFT_CROSS_ENTROPY,
@@ -140,7 +157,8 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     """
     # Imported late: these pull in torch, which --help should not wait for.
     from uga.inputs import find_slides  # noqa: PLC0415
-    from uga.model.ensemble import Ensemble, resolve_device, resolve_precision  # noqa: PLC0415
+    from uga.model.arithmetic import resolve_arithmetic, resolve_device  # noqa: PLC0415
+    from uga.model.ensemble import Ensemble  # noqa: PLC0415
     from uga.model.folder import load_model  # noqa: PLC0415
     from uga.output.manifest import clear_outputs  # noqa: PLC0415
     from uga.pipeline import Pipeline  # noqa: PLC0415
@@ -151,7 +169,10 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     options = RunOptions(
         spacing_um=spacing,
         mpp=mpp,
-        overlap=overlap,
+        engine=engine,
+        precision=precision,
+        overlap=profile.overlap if overlap is None else overlap,
+        mirroring=profile.mirroring,
         uncertainty=uncertainty,
         top=top,
         patch_px=patch,
@@ -164,7 +185,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     check_stride(options.patch_px, options.stride)
 
     chosen_device = resolve_device(device)
-    chosen_precision = resolve_precision(precision, chosen_device)
+    choices = resolve_arithmetic(engine, precision, chosen_device)
     verified = load_model(find_model(model))
     known_sockets = load_sockets(sockets, verified.path)
 
@@ -175,7 +196,8 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         return slides
 
     def load() -> Pipeline:
-        return Pipeline(Ensemble(verified, device=chosen_device, precision=chosen_precision), options)
+        ensemble = Ensemble(verified, device=chosen_device, choices=choices, mirroring=options.mirroring)
+        return Pipeline(ensemble, options)
 
     def prepare() -> Callable[[], ExitCode]:
         pipeline = load()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from uga.model.ensemble import resolve_device
+from uga.model.arithmetic import resolve_device
 from uga.model.folder import load_model
 from uga.model.network import load_network
 from uga.training.folds import Compute

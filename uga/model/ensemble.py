@@ -1,28 +1,26 @@
-"""The ensemble at run time: all folds resident on one device."""
+"""The ensemble at run time: all folds resident on one device, computed as fast as gives the same labels."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Literal
+import time
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 
-from uga.errors import ModelError, UserError
-from uga.model.network import load_network
+from uga.errors import ModelError, is_out_of_memory
+from uga.model.arithmetic import REFERENCE, Arithmetic
+from uga.model.engine import make_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
+    from collections.abc import Iterator, Sequence
 
     from uga.model.folder import Model
 
 log = logging.getLogger(__name__)
 
-Precision = Literal["fp32", "bf16", "fp16"]
-_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_BF16_CAPABILITY = (8, 0)
+_MIRRORINGS = ((), (-1,), (-2,), (-2, -1))
 
 
 class Ensemble:
@@ -31,8 +29,10 @@ class Ensemble:
     Args:
         model: A verified model.
         device: Where the networks live and the batches come from.
-        precision: ``fp32``, or autocast to ``bf16`` or ``fp16``; logits are float32 in any case.
+        choices: What to compute with, the most wanted first (`resolve_arithmetic`); `settle` chooses among several.
         folds: Folds to use; default all of the model.
+        mirroring: Also predict every window mirrored along both axes, as nnU-Net's test-time augmentation does; the
+            mean of the four logits counts.
         allow_single: Accept a single fold, which has no disagreement to measure.
 
     Raises:
@@ -44,13 +44,14 @@ class Ensemble:
         model: Model,
         *,
         device: torch.device,
-        precision: Precision = "fp32",
+        choices: Sequence[Arithmetic] = (REFERENCE,),
         folds: Sequence[int] | None = None,
+        mirroring: bool = False,
         allow_single: bool = False,
     ) -> None:
         self.model = model
         self.device = device
-        self.precision = precision
+        self.mirroring = mirroring
         self.folds = tuple(model.folds if folds is None else folds)
         unknown = [fold for fold in self.folds if fold not in model.folds]
         if unknown or len(set(self.folds)) != len(self.folds):
@@ -62,13 +63,13 @@ class Ensemble:
                 f"{model.path} gives {len(self.folds)} fold(s), but uncertainty needs two or more; use more folds, "
                 "or allow a single one."
             )
-        self._networks: list[nn.Module] = [
-            load_network(model.plan, model.weights_file(fold), device) for fold in self.folds
-        ]
-        if device.type == "cuda":
-            # windows all have one shape, so the fastest kernel is worth looking for
-            torch.backends.cudnn.benchmark = True
-        log.info("%s: %d folds on %s in %s", model.name, len(self.folds), device, precision)
+        self._choices = tuple(choices)
+        self._settled = self._choices == (REFERENCE,)
+        self.arithmetic = self._choices[0]
+        self.agreement: float | None = None
+        """Share of the pixels that `settle` has compared whose label is that of the reference; None: not compared."""
+        self._engine = make_engine(self.arithmetic, model, self.folds, device)
+        log.info("%s: %d folds on %s in %s", model.name, len(self.folds), device, self.arithmetic)
 
     def __len__(self) -> int:
         return len(self.folds)
@@ -81,49 +82,94 @@ class Ensemble:
             batch: Normalised windows, float32 (B, 3, h, w) on the ensemble's device.
 
         Returns:
-            float32 (K, B, C, h, w), K folds and C classes, on the same device.
+            float32 (K, B, C, h, w), K folds and C classes, on the same device. The caller may change it, and must be
+            done with it before the next call.
         """
-        out: torch.Tensor | None = None
-        with self._autocast():
-            for k, network in enumerate(self._networks):
-                fold_logits = network(batch)
-                if out is None:
-                    out = torch.empty((len(self), *fold_logits.shape), dtype=torch.float32, device=batch.device)
-                out[k] = fold_logits
-        assert out is not None  # noqa: S101 - there is at least one fold
-        return out
+        if not self.mirroring:
+            return self._engine.logits(batch)
+        total = self._engine.logits(batch).clone()
+        for axes in _MIRRORINGS[1:]:
+            total += self._engine.logits(batch.flip(axes)).flip(axes)
+        return total.div_(len(_MIRRORINGS))
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=_DTYPES[self.precision])
+    def beside(self) -> AbstractContextManager[object]:
+        """For torch's own operations between calls of `logits`, which must not get in the way of the engine."""
+        # torch's threads spin while they wait for more work, and keep OpenVINO's from the processor.
+        return _one_thread() if self.arithmetic.engine == "openvino" else nullcontext()
+
+    @property
+    def passes_per_window(self) -> int:
+        """Forward passes that a window costs."""
+        return len(self) * (len(_MIRRORINGS) if self.mirroring else 1)
+
+    @torch.inference_mode()
+    def settle(self, batch: torch.Tensor) -> None:
+        """Choose what to compute with, on windows of the first slide; later calls do nothing.
+
+        Of several choices the first is taken that gives the reference's labels (`Arithmetic.required_agreement`) and
+        is faster. One that the user named stays, and a warning says so if its labels differ.
+
+        Args:
+            batch: Normalised windows, as for `logits`.
+        """
+        if self._settled:
+            return
+        self._settled = True
+        labels, seconds = self._reference(batch)
+        for choice in self._choices:
+            if choice != self.arithmetic:
+                self._take(choice)
+            if choice == REFERENCE or self._proves_itself(batch, labels, seconds):
+                return
+
+    def _proves_itself(self, batch: torch.Tensor, labels: torch.Tensor, seconds: float) -> bool:
+        """Whether the engine in place gives these labels, and in less time."""
+        choice = self.arithmetic
+        try:
+            self._engine.logits(batch)  # the first run is no measure
+            start = time.perf_counter()
+            found = _labels(self._engine.logits(batch))
+            own_seconds = time.perf_counter() - start
+        except RuntimeError as error:
+            if is_out_of_memory(error) or len(self._choices) == 1:
+                raise
+            log.warning("%s does not work here (%s).", choice, error)
+            return False
+        self.agreement = float((found == labels).float().mean())
+        share = f"{100 * self.agreement:.2f} % of the pixels tried"
+        if self.agreement < choice.required_agreement:
+            log.warning("%s gives the labels of fp32 on only %s.", choice, share)
+            return False
+        log.info("%s: the labels of fp32 on %s, %.1f times as fast.", choice, share, seconds / own_seconds)
+        return own_seconds < seconds
+
+    def _reference(self, batch: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Labels by the reference, and the seconds it took; fold by fold, so that no second ensemble is in memory."""
+        logits, seconds = [], 0.0
+        for fold in self.folds:
+            engine = make_engine(REFERENCE, self.model, (fold,), self.device)
+            start = time.perf_counter()
+            logits.append(engine.logits(batch).cpu())
+            seconds += time.perf_counter() - start
+        return _labels(torch.cat(logits)), seconds
+
+    def _take(self, choice: Arithmetic) -> None:
+        log.info("Computing in %s.", choice)
+        del self._engine  # before the next one is loaded
+        self._engine = make_engine(choice, self.model, self.folds, self.device)
+        self.arithmetic, self.agreement = choice, None
 
 
-def resolve_device(choice: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to run on; ``auto`` takes a GPU where there is one.
-
-    Raises:
-        UserError: ``cuda`` was asked for and there is none.
-    """
-    available = torch.cuda.is_available()
-    if choice == "cuda" and not available:
-        raise UserError("No CUDA device is available; start the container with a GPU or use --device cpu.")
-    return torch.device("cuda" if available and choice != "cpu" else "cpu")
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-def resolve_precision(choice: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> Precision:
-    """The precision to run in; ``auto`` is fp32 on a CPU, bf16 on a GPU that has it and fp16 on an older one.
-
-    Raises:
-        UserError: ``bf16`` on a GPU without it, or ``fp16`` on a CPU.
-    """
-    if device.type != "cuda":
-        if choice == "fp16":
-            raise UserError("fp16 needs a CUDA device; use --precision fp32 or bf16 on a CPU.")
-        return "fp32" if choice == "auto" else choice
-    has_bf16 = torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
-    if choice == "bf16" and not has_bf16:
-        raise UserError("This GPU has no bf16; use --precision fp16 or fp32.")
-    if choice == "auto":
-        return "bf16" if has_bf16 else "fp16"
-    return choice
+def _labels(logits: torch.Tensor) -> torch.Tensor:
+    """The segmentation (B, h, w) of fold logits (K, B, C, h, w), on the CPU."""
+    return logits.softmax(2).mean(0).argmax(1).cpu()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from uga.errors import ModelError
 from uga.model.card import CARD_FILE, PLANS_FILE, file_sha256, read_card, weights_path
-from uga.model.network import load_network
+from uga.model.network import check_window, load_network
 from uga.model.plan import read_plan
 
 if TYPE_CHECKING:
@@ -113,12 +113,13 @@ def load_model(path: Path) -> Model:
 
 
 def verify_model(path: Path) -> Model:
-    """`load_model`, and load every fold's weights into its network.
+    """`load_model`, and load every fold's weights into a network that takes the window.
 
     Raises:
-        ModelError: as `load_model`, or weights do not fit the plan.
+        ModelError: as `load_model`, or weights or window do not fit the plan.
     """
     model = load_model(path)
+    check_window(model.plan)
     for fold in model.folds:
         load_network(model.plan, model.weights_file(fold))
     return model

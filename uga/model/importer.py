@@ -30,7 +30,7 @@ from uga.model.card import (
 )
 from uga.model.checkpoint import read_checkpoint, write_checkpoint
 from uga.model.folder import load_model, verify_model
-from uga.model.network import build_network, full_state, rounded_to_half, save_weights, unique_state
+from uga.model.network import build_network, check_window, full_state, rounded_to_half, save_weights, unique_state
 from uga.model.plan import read_json, read_plan
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ def _convert(
     (work / DATASET_FILE).write_text(json.dumps(read_json(source / DATASET_FILE), indent=4), encoding="utf-8")
     plan = replace(read_plan(work, first.configuration), file=source / PLANS_FILE)
     network = build_network(plan)
+    check_window(plan)
     for fold in folds:
         file = source / f"fold_{fold}" / checkpoint
         state = first if fold == folds[0] else read_checkpoint(file)

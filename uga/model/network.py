@@ -15,7 +15,7 @@ from torch import nn
 from uga.errors import ModelError, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from uga.model.plan import Architecture, Plan
@@ -30,10 +30,10 @@ def build_network(plan: Plan) -> nn.Module:
     """The network of a plan, deep supervision off, on the ``meta`` device: shapes only, no weights, no memory.
 
     nnU-Net resolves class names in the plan with ``pydoc.locate``, which imports whatever they name. So only names
-    of its own U-Nets and of ``torch.nn`` modules are passed on.
+    of its own U-Nets and of ``torch.nn`` modules are passed on. `check_window` tells whether the window fits.
 
     Raises:
-        ModelError: a name outside that list, arguments the network refuses, or a window that does not fit.
+        ModelError: a name outside that list, or arguments the network refuses.
     """
     architecture = plan.architecture
     try:
@@ -49,17 +49,42 @@ def build_network(plan: Plan) -> nn.Module:
                 allow_init=False,
                 deep_supervision=False,
             )
-            network.eval()
-            out = network(torch.empty((1, 3, *plan.window_px)))
     except _RefusedNameError as error:
         raise ModelError(f"{plan.file} {error}, which UGA does not load; use a model trained with nnU-Net.") from error
     except Exception as error:
         if is_out_of_memory(error):
             raise
         raise ModelError(f"{plan.file} describes a network that cannot be built ({error}); export it again.") from error
-    if tuple(out.shape) != (1, plan.num_classes, *plan.window_px):
-        raise ModelError(f"{plan.file} describes a network whose output {tuple(out.shape)} is not a 2D label map.")
-    return network
+    return network.eval()
+
+
+@torch.no_grad()
+def check_window(plan: Plan) -> None:
+    """Run a network of the plan on a window, shapes only.
+
+    Raises:
+        ModelError: the window does not fit the network, or its output is not a label map.
+    """
+    network = build_network(plan)
+    try:
+        out = network(torch.empty((1, 3, *plan.window_px), device="meta"))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{plan.file} describes a network that cannot be built for its window ({error}); export it again."
+        ) from error
+    check_output(plan, out.shape)
+
+
+def check_output(plan: Plan, shape: Sequence[int]) -> None:
+    """Refuse what a network makes of a window (1, 3, h, w) if it is not a score per class and pixel.
+
+    Raises:
+        ModelError: another shape than (1, C, h, w).
+    """
+    if tuple(shape) != (1, plan.num_classes, *plan.window_px):
+        raise ModelError(f"{plan.file} describes a network whose output {tuple(shape)} is not a 2D label map.")
 
 
 def full_state(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

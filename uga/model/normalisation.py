@@ -129,20 +129,21 @@ class Normalisation:
         """Whether `apply` needs the statistics of the slide."""
         return any(scheme in _NEED_STATISTICS for scheme in self.schemes)
 
-    def apply(self, rgb: NDArray[np.uint8], statistics: ChannelStatistics | None = None) -> torch.Tensor:
-        """Normalise a uint8 (h, w, 3) image to a contiguous float32 (3, h, w) tensor.
+    def apply(self, rgb: NDArray[np.uint8] | torch.Tensor, statistics: ChannelStatistics | None = None) -> torch.Tensor:
+        """Normalise uint8 (..., h, w, 3) images to a contiguous float32 (..., 3, h, w) tensor on the same device.
 
         Raises:
             ValueError: the normalisation needs statistics and got none.
         """
         if statistics is None and self.needs_statistics:
             raise ValueError(f"{self.schemes} needs the statistics of the slide")
-        out = torch.from_numpy(rgb).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        out = torch.as_tensor(rgb).movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
         for channel, scheme in enumerate(self.schemes):
             form = _SCHEMES[scheme](channel, statistics, self.intensities[channel])
+            values = out[..., channel, :, :]
             if form.limits != _NO_RANGE:
-                out[channel].clamp_(*form.limits)
-            out[channel].sub_(form.offset).div_(form.scale)
+                values.clamp_(*form.limits)
+            values.sub_(form.offset).div_(form.scale)
         return out
 
 

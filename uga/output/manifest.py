@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from uga import __version__
 from uga.errors import UserError
+from uga.model.arithmetic import has_openvino
 from uga.output.files import PARTIAL_SUFFIX, remove_partials, sha256_file, write_json
 from uga.output.package import ANNOTATION_FILE, PACKAGES_FOLDER, RECORD_FILE, holds_correction
 from uga.output.schema import Manifest, OutputRecord, RunIdentity
@@ -20,6 +21,8 @@ from uga.output.schema import Manifest, OutputRecord, RunIdentity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from uga.output.schema import ComputationRecord
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,8 @@ _PACKAGES = ("torch", "nnunetv2", "numpy", "openslide-python", "tifffile", "imag
 
 def installed_versions() -> dict[str, str]:
     """Versions of Python, UGA and the packages that decide the pixels."""
-    return {"python": python_version(), "uga": __version__, **{name: version(name) for name in _PACKAGES}}
+    found = {"python": python_version(), "uga": __version__, **{name: version(name) for name in _PACKAGES}}
+    return found | {"openvino": version("openvino")} if has_openvino() else found
 
 
 def write_manifest(
@@ -39,7 +43,7 @@ def write_manifest(
     started: datetime,
     timings_s: Mapping[str, float],
     peak_memory_bytes: int,
-    device: str,
+    computation: ComputationRecord,
     outputs: Iterable[Path] | None = None,
 ) -> Manifest:
     """Hash the outputs and write ``manifest.json``; to be called when everything else is in place.
@@ -50,14 +54,14 @@ def write_manifest(
         started: When the run began, with time zone.
         timings_s: Seconds per stage.
         peak_memory_bytes: Largest resident memory of the process.
-        device: What computed, such as ``cpu`` or a GPU's name.
+        computation: What computed the networks.
         outputs: The files to list; all files below ``folder`` if None.
     """
     files = _all_files(folder) if outputs is None else sorted(outputs)
     manifest = Manifest(
         **identity.model_dump(),
         versions=installed_versions(),
-        device=device,
+        computation=computation,
         started=started.astimezone(UTC),
         finished=datetime.now(UTC),
         timings_s=dict(timings_s),

@@ -249,13 +249,29 @@ class OutputRecord(Record):
         return self
 
 
+class ComputationRecord(Record):
+    """What computed the networks.
+
+    ``label_agreement`` is the share of pixels of a window of the run's first slide that had the label of fp32 in torch;
+    null if that is what computed, or if no slide had tissue.
+    """
+
+    device: str
+    engine: str
+    precision: str
+    label_agreement: Fraction | None = None
+
+    def __str__(self) -> str:
+        return f"{self.device}, {self.engine} {self.precision}"
+
+
 class Manifest(RunIdentity):
     """``manifest.json``: written last, so its presence means that the folder is complete."""
 
     schema_version: Literal["1.0"] = SCHEMA_VERSION
     notice: str = RESEARCH_USE
     versions: dict[str, str]
-    device: str
+    computation: ComputationRecord
     started: AwareDatetime
     finished: AwareDatetime
     timings_s: dict[str, Seconds]

@@ -21,8 +21,9 @@ from uga.errors import ExitCode, UserError
 from uga.evaluation.slides import evaluate_slides
 from uga.evaluation.tables import Evaluation, group_slides, markdown_table, write_evaluation
 from uga.inputs import find_slides
+from uga.model.arithmetic import resolve_device
 from uga.model.card import RESEARCH_USE
-from uga.model.ensemble import Ensemble, resolve_device
+from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
 from uga.options import RunOptions
 from uga.output.colours import heat, label_colours

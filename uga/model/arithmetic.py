@@ -1,0 +1,98 @@
+"""Which device, engine and precision compute the networks: what the user asked for, else what the machine has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import torch
+
+from uga.errors import UserError
+
+if TYPE_CHECKING:
+    from uga.model.choices import DeviceChoice, EngineChoice, EngineName, Precision, PrecisionChoice
+
+_BF16_CAPABILITY = (8, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """An engine and the precision it computes in."""
+
+    engine: EngineName
+    precision: Precision
+
+    @property
+    def required_agreement(self) -> float:
+        """Share of pixels whose label must be that of the reference, for ``auto`` to choose this."""
+        return 0.999 if self.precision == "fp32" else 0.995
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+
+REFERENCE = Arithmetic("torch", "fp32")
+"""Computes what nnU-Net's own predictor computes; all others are held against it."""
+
+
+def resolve_device(choice: DeviceChoice) -> torch.device:
+    """The device to run on; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        UserError: ``cuda`` was asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if choice == "cuda" and not available:
+        raise UserError("No CUDA device is available; start the container with a GPU or use --device cpu.")
+    return torch.device("cuda" if available and choice != "cpu" else "cpu")
+
+
+def resolve_arithmetic(
+    engine: EngineChoice, precision: PrecisionChoice, device: torch.device
+) -> tuple[Arithmetic, ...]:
+    """What to compute with, the most wanted first; `Ensemble.settle` takes the first that proves itself.
+
+    ``auto`` prefers a low precision that the processor has instructions for, and on a CPU OpenVINO if it is installed.
+
+    Raises:
+        UserError: the device has not what was asked for.
+    """
+    engines: tuple[EngineName, ...]
+    if engine != "auto":
+        engines = (engine,)
+    elif device.type == "cpu" and has_openvino():
+        engines = ("openvino", "torch")
+    else:
+        engines = ("torch",)
+    if "openvino" in engines and device.type != "cpu":
+        raise UserError("OpenVINO runs on the CPU only; use --engine torch on a GPU.")
+    if "openvino" in engines and not has_openvino():
+        raise UserError("OpenVINO is not installed; install the package openvino or use --engine torch.")
+    return tuple(Arithmetic(each, level) for level in _precisions(precision, device) for each in engines)
+
+
+def has_openvino() -> bool:
+    """Whether the package openvino is installed."""
+    return find_spec("openvino") is not None
+
+
+def _precisions(choice: PrecisionChoice, device: torch.device) -> tuple[Precision, ...]:
+    if device.type != "cuda":
+        if choice == "fp16":
+            raise UserError("fp16 needs a CUDA device; use --precision fp32 or bf16 on a CPU.")
+        if choice == "auto":
+            return ("bf16", "fp32") if _cpu_has_bf16() else ("fp32",)
+        return (choice,)
+    has_bf16 = torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
+    if choice == "bf16" and not has_bf16:
+        raise UserError("This GPU has no bf16; use --precision fp16 or fp32.")
+    if choice == "auto":
+        return ("bf16" if has_bf16 else "fp16", "fp32")
+    return (choice,)
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether there are instructions for it; without them bf16 is emulated, which is slower than fp32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,101 @@
+"""The ensemble in torch, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from uga.model.network import check_window, load_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from uga.model.choices import Precision
+    from uga.model.folder import Model
+
+_WARM_UP_RUNS = 3
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchEngine:
+    """The folds of a model, resident on one device.
+
+    Args:
+        model: A verified model.
+        folds: Folds to load.
+        device: Where the networks live and the batches come from.
+        precision: ``fp32``, or autocast to ``bf16`` or ``fp16``.
+
+    Raises:
+        ModelError: weights or window do not fit the plan.
+    """
+
+    def __init__(self, model: Model, folds: Sequence[int], device: torch.device, precision: Precision) -> None:
+        check_window(model.plan)
+        self._device = device
+        self._precision = precision
+        self._networks = [load_network(model.plan, model.weights_file(fold), device) for fold in folds]
+        self._layout = _layout(self._networks[0], device, precision)
+        for network in self._networks:
+            network.to(memory_format=self._layout)  # type: ignore[call-overload] # missing in torch's stubs
+        # fp32 is what the others are held against, so nothing clever happens there.
+        self._graphs: dict[torch.Size, _Graph] | None = {} if device.type == "cuda" and precision != "fp32" else None
+        if device.type == "cuda":
+            # windows all have one shape, so the fastest kernel is worth looking for
+            torch.backends.cudnn.benchmark = True
+
+    @torch.inference_mode()
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        """See `Engine`."""
+        if self._graphs is None:
+            return self._run(batch)
+        if batch.shape not in self._graphs:
+            self._graphs[batch.shape] = _Graph(self._run, batch)
+        return self._graphs[batch.shape](batch)
+
+    def _run(self, batch: torch.Tensor) -> torch.Tensor:
+        batch = batch.contiguous(memory_format=self._layout)
+        with self._autocast():
+            return torch.stack([network(batch).float() for network in self._networks])
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._precision == "fp32":
+            return nullcontext()
+        # No cache of converted weights: it would outlive a graph that is being recorded.
+        return torch.autocast(self._device.type, dtype=_DTYPES[self._precision], cache_enabled=False)
+
+
+def _layout(network: nn.Module, device: torch.device, precision: Precision) -> torch.memory_format:
+    """Channels last where that is faster: tensor cores want it; on a CPU it slows instance norm down."""
+    if device.type == "cuda":
+        return torch.contiguous_format if precision == "fp32" else torch.channels_last
+    has_instance_norm = any(isinstance(module, nn.InstanceNorm2d) for module in network.modules())
+    return torch.contiguous_format if has_instance_norm else torch.channels_last
+
+
+class _Graph:
+    """The kernels of all folds for one shape of batch, recorded once and launched together (CUDA graphs).
+
+    A fold is a few hundred small kernels, which a CPU launches more slowly than a large GPU runs them. Source: the
+    section on CUDA graphs in torch's notes on CUDA semantics. The result is overwritten by the next call.
+    """
+
+    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor) -> None:
+        self._batch = example.clone()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UP_RUNS):  # cuDNN tries its kernels, which cannot be recorded
+                run(self._batch)
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._logits = run(self._batch)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        self._batch.copy_(batch)
+        self._graph.replay()
+        return self._logits
