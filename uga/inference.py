@@ -121,10 +121,6 @@ class SlideInference:
     @torch.inference_mode()
     def bands(self, progress: Progress | None = None) -> Iterator[Band]:
         """Yields the slide from top to bottom, every grid row once; ``progress`` is told windows done and in all."""
-        with self._ensemble.beside():
-            yield from self._bands(progress)
-
-    def _bands(self, progress: Progress | None) -> Iterator[Band]:
         plan, device = self.plan, self._ensemble.device
         weight = gaussian_weight(self._ensemble.model.window_px).to(device)
         pixels = _PixelRing(plan.window_height, plan.frame.width)
@@ -137,15 +133,16 @@ class SlideInference:
         for index, strip in enumerate(self._strips):
             pixels.put(read_to - plan.frame.y, strip)
             read_to += len(strip)
-            for windows in self._batches(index):
-                rgb = np.stack([pixels.window(window, plan.frame) for window in windows])
-                logits = self._ensemble.logits(self._network_input(rgb, windows))
-                logits *= weight
-                for position, window in enumerate(windows):
-                    sums.add(window.y - plan.frame.y, window.x - plan.frame.x, logits[:, position], weight)
-                done += len(windows)
-                if progress is not None:
-                    progress(done, self.window_count)
+            with self._ensemble.beside():
+                for windows in self._batches(index):
+                    rgb = np.stack([pixels.window(window, plan.frame) for window in windows])
+                    logits = self._ensemble.logits(self._network_input(rgb, windows))
+                    logits *= weight
+                    for position, window in enumerate(windows):
+                        sums.add(window.y - plan.frame.y, window.x - plan.frame.x, logits[:, position], weight)
+                    done += len(windows)
+                    if progress is not None:
+                        progress(done, self.window_count)
             under_way.extend(self._finish(*plan.final_rows(index), pixels, sums))
             while len(under_way) > self._settings.bands_behind:
                 yield under_way.popleft().collect()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import resource
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -38,10 +40,10 @@ from uga.statistics import slide_statistics
 from uga.tissue import detect_tissue, read_tissue_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from uga.inference import Progress
+    from uga.inference import Band, Progress
     from uga.inputs import SlideInput
     from uga.model.ensemble import Ensemble
     from uga.options import RunOptions
@@ -53,6 +55,7 @@ log = logging.getLogger(__name__)
 
 _THUMBNAIL_PX = 1600
 _GPU_BATCH = 8
+_EXPORT_THREADS = 2
 
 
 @dataclass
@@ -276,12 +279,16 @@ class _SlideWork:
                     value_range=(0, 255),
                 )
             )
-            for band in inference.bands(progress):
+
+            def take(band: Band) -> None:
+                nonlocal tissue_px, tumour_px
                 segmentation.append(band.labels)
                 uncertainty.append(to_uint8(band.uncertainty, measure.full_scale))
                 scores.add(band)
                 tissue_px += int(band.tissue.sum())
                 tumour_px += int((band.labels == tumour).sum())
+
+            _beside(take, inference.bands(progress))
         px_per_mm2 = (1000 / grid.spacing_um) ** 2
         windows = len(inference.plan.xs) * len(inference.plan.ys)
         facts = {
@@ -311,11 +318,12 @@ class _SlideWork:
                 grid=self.grid,
             ),
         )
-        packages, patches = [], []
-        for number, candidate in enumerate(chosen, start=1):
-            package, patch = exporter.export(candidate, number)
-            packages.append(package)
-            patches.append(patch.model_copy(update={"folder": package.relative_to(self.folder).as_posix()}))
+        with ThreadPoolExecutor(_EXPORT_THREADS) as pool:
+            exported = list(pool.map(exporter.export, chosen, itertools.count(1)))
+        patches = [
+            patch.model_copy(update={"folder": package.relative_to(self.folder).as_posix()})
+            for package, patch in exported
+        ]
         ranked = RankedPatches(
             slide=self.record,
             model=self.pipeline.model_record,
@@ -326,7 +334,7 @@ class _SlideWork:
         )
         write_json(self.folder / self.source.layout.ranked_patches, ranked)
         write_json(self.folder / self.source.layout.boxes, to_boxes(ranked))
-        return packages
+        return [package for package, _ in exported]
 
 
 @dataclass(frozen=True)
@@ -354,6 +362,18 @@ class PatchExporter:
 def peak_memory_bytes() -> int:
     """Largest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _beside(take: Callable[[Band], None], bands: Iterator[Band]) -> None:
+    """Hands each band to ``take``, in their order, while the next one is computed."""
+    with ThreadPoolExecutor(1, thread_name_prefix="uga-bands") as pool:
+        taking: Future[None] | None = None
+        for band in bands:
+            if taking is not None:
+                taking.result()
+            taking = pool.submit(take, band)
+        if taking is not None:
+            taking.result()
 
 
 def _on_gpu(settings: InferenceSettings) -> InferenceSettings:

@@ -12,6 +12,7 @@ import torch
 from uga.errors import ModelError, is_out_of_memory
 from uga.model.arithmetic import REFERENCE, Arithmetic
 from uga.model.engine import make_engine
+from uga.model.network import check_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,6 +69,8 @@ class Ensemble:
         self.arithmetic = self._choices[0]
         self.agreement: float | None = None
         """Share of the pixels that `settle` has compared whose label is that of the reference; None: not compared."""
+        if self.arithmetic.engine == "torch":
+            check_window(model.plan)  # OpenVINO sees for itself
         self._engine = make_engine(self.arithmetic, model, self.folds, device)
         log.info("%s: %d folds on %s in %s", model.name, len(self.folds), device, self.arithmetic)
 

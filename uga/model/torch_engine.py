@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from uga.model.network import check_window, load_network
+from uga.model.network import load_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,11 +30,10 @@ class TorchEngine:
         precision: ``fp32``, or autocast to ``bf16`` or ``fp16``.
 
     Raises:
-        ModelError: weights or window do not fit the plan.
+        ModelError: weights do not fit the plan.
     """
 
     def __init__(self, model: Model, folds: Sequence[int], device: torch.device, precision: Precision) -> None:
-        check_window(model.plan)
         self._device = device
         self._precision = precision
         self._networks = [load_network(model.plan, model.weights_file(fold), device) for fold in folds]
