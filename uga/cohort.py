@@ -20,11 +20,14 @@ from uga.scores import read_scores
 from uga.slide import open_slide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from uga.inputs import SlideInput
+    from uga.output.report import Provenance
     from uga.pipeline import Pipeline
     from uga.ranking import Candidate
+    from uga.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +62,25 @@ class FinishedSlide:
         return RankedPatches.model_validate_json((self.folder / self.source.layout.ranked_patches).read_bytes())
 
 
-def run_cohort(slides: list[SlideInput], output: Path, pipeline: Pipeline) -> ExitCode:
-    """Processes every slide; one slide's failure costs the others nothing.
+@dataclass(frozen=True)
+class Task:
+    """One slide of a run, the folder it is written to, and its name in progress lines."""
+
+    source: SlideInput
+    folder: Path
+    title: str
+
+
+class Outcome(Record):
+    """What became of some slides of a run: the ids of those that are complete, the others, and the exit code."""
+
+    finished: tuple[str, ...]
+    failures: tuple[FailureRecord, ...]
+    code: ExitCode
+
+
+def run_cohort(slides: Sequence[SlideInput], output: Path, pipeline: Pipeline) -> ExitCode:
+    """Processes every slide, one after the other; one slide's failure costs the others nothing.
 
     A single slide is written straight below ``output``, several into a folder each.
 
@@ -68,29 +88,58 @@ def run_cohort(slides: list[SlideInput], output: Path, pipeline: Pipeline) -> Ex
         OK; SLIDE_FAILED if a slide could not be processed; DEFECT if UGA itself is at fault.
     """
     started = datetime.now(UTC)
+    tasks = open_run(slides, output)
+    outcome = process(tasks, pipeline, lambda so_far: write_failures(output, so_far.failures))
+    close_run(tasks, output, outcome, pipeline.recipe, str(pipeline.computation), started)
+    return outcome.code
+
+
+def open_run(slides: Sequence[SlideInput], output: Path) -> list[Task]:
+    """Makes the output folder ready, and tasks of the slides."""
     if len(slides) > 1:
         clear_outputs(output)  # an earlier run may have written a single slide straight here
     output.mkdir(parents=True, exist_ok=True)
-    finished: list[FinishedSlide] = []
+    return [
+        Task(
+            source,
+            output if len(slides) == 1 else output / source.slide_id,
+            f"{source.slide_id} ({number} of {len(slides)})",
+        )
+        for number, source in enumerate(slides, start=1)
+    ]
+
+
+def process(tasks: Iterable[Task], pipeline: Pipeline, report: Callable[[Outcome], None]) -> Outcome:
+    """Processes slides one after the other; ``report`` is told after each what became of all so far."""
+    finished: list[str] = []
     failures: list[FailureRecord] = []
-    code = ExitCode.OK
-    for number, source in enumerate(slides, start=1):
-        folder = output if len(slides) == 1 else output / source.slide_id
-        title = f"{source.slide_id} ({number} of {len(slides)})"
+    outcome = Outcome(finished=(), failures=(), code=ExitCode.OK)
+    for task in tasks:
+        slide_code = ExitCode.OK
         try:
-            made = pipeline.run(source, folder, ProgressLog(title))
+            made = pipeline.run(task.source, task.folder, ProgressLog(task.title))
         except Exception as error:  # noqa: BLE001 - a slide may fail in any way, and the others must go on
-            sentence, slide_code = _explain(error, source)
-            code = max(code, slide_code)
-            failures.append(FailureRecord(slide=source.slide_id, error=sentence))
+            sentence, slide_code = _explain(error, task.source)
+            failures.append(FailureRecord(slide=task.source.slide_id, error=sentence))
             log.error("%s", sentence)  # noqa: TRY400 - the traceback of a defect is logged where it is told apart
         else:
-            log.info("%s: %s", title, "done" if made else "already complete, skipped")
-            finished.append(FinishedSlide(source, folder))
-        _write_failures(output, failures)
-    if len(slides) > 1:
-        _write_cohort(output, finished, failures, pipeline, started)
-    return code
+            log.info("%s: %s", task.title, "done" if made else "already complete, skipped")
+            finished.append(task.source.slide_id)
+        outcome = Outcome(finished=tuple(finished), failures=tuple(failures), code=max(outcome.code, slide_code))
+        report(outcome)
+    return outcome
+
+
+def close_run(
+    tasks: Sequence[Task], output: Path, outcome: Outcome, recipe: Recipe, device: str, started: datetime
+) -> None:
+    """Writes what is over all slides: failures, and the list and the page if there are several."""
+    write_failures(output, outcome.failures)
+    if len(tasks) > 1:
+        finished = [
+            FinishedSlide(each.source, each.folder) for each in tasks if each.source.slide_id in outcome.finished
+        ]
+        _write_cohort(output, finished, outcome.failures, recipe, recipe.provenance(started, device=device))
 
 
 def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
@@ -107,7 +156,8 @@ def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
     return f"{name}: a defect of UGA stopped this slide ({reason}); report it with the log above.", ExitCode.DEFECT
 
 
-def _write_failures(output: Path, failures: list[FailureRecord]) -> None:
+def write_failures(output: Path, failures: Sequence[FailureRecord]) -> None:
+    """Writes ``failures.json``, or removes it if nothing has failed."""
     path = output / FAILURES_FILE
     if failures:
         write_json(path, Failures(failures=tuple(failures)))
@@ -116,11 +166,15 @@ def _write_failures(output: Path, failures: list[FailureRecord]) -> None:
 
 
 def _write_cohort(
-    output: Path, finished: list[FinishedSlide], failures: list[FailureRecord], pipeline: Pipeline, started: datetime
+    output: Path,
+    finished: Sequence[FinishedSlide],
+    failures: Sequence[FailureRecord],
+    recipe: Recipe,
+    provenance: Provenance,
 ) -> None:
     """The list and the page over all slides, from what the slides' folders hold."""
     lists = {slide.source.slide_id: slide.ranked() for slide in finished}
-    options, spacing_um = pipeline.options, pipeline.spacing_um
+    options, spacing_um = recipe.options, recipe.spacing_um
     listed: dict[Candidate, tuple[str, int]] = {}
     for slide in finished:
         name = slide.source.slide_id
@@ -145,8 +199,8 @@ def _write_cohort(
         patches.append(own.model_copy(update={"rank": number, "slide_id": name, "folder": f"{name}/{own.folder}"}))
     ranked = RankedPatches(
         slides=tuple(record for own in lists.values() for record in own.all_slides),
-        model=pipeline.model_record,
-        uncertainty=pipeline.uncertainty_record,
+        model=recipe.model_record,
+        uncertainty=recipe.uncertainty_record,
         patch_size_px=options.patch_px,
         spacing_um=spacing_um,
         patches=tuple(patches),
@@ -155,7 +209,7 @@ def _write_cohort(
     write_cohort_report(
         output / REPORT_FILE,
         [_result(slide, lists[slide.source.slide_id], options.mpp) for slide in finished],
-        pipeline.provenance(started, {}),
+        provenance,
         packages=[output / str(patch.folder) for patch in patches],
         failures=[Failure(record.slide, record.error) for record in failures],
     )

@@ -18,22 +18,21 @@ from uga.geometry import Grid, SpacingUm
 from uga.inference import InferenceSettings, SlideInference
 from uga.output.boxes import to_boxes
 from uga.output.files import sha256_file, write_json
-from uga.output.manifest import clear_outputs, discard, installed_versions, is_complete, write_manifest
+from uga.output.manifest import clear_outputs, discard, is_complete, write_manifest
 from uga.output.maps import MapReader
 from uga.output.package import PACKAGES_FOLDER, PackageWriter, image_sha256
-from uga.output.report import REPORT_FILE, Provenance, SlideResult, write_slide_report
+from uga.output.report import REPORT_FILE, SlideResult, write_slide_report
 from uga.output.schema import (
     ComputationRecord,
     InputRecord,
-    ModelRecord,
     RankedPatch,
     RankedPatches,
     RunIdentity,
     SlideRecord,
-    UncertaintyRecord,
 )
 from uga.output.tiff import PyramidWriter
 from uga.ranking import PatchGrid, PatchScores, rank, to_uint8
+from uga.recipe import Recipe
 from uga.scores import SCORES_FILE, write_scores
 from uga.slide import open_slide
 from uga.statistics import slide_statistics
@@ -79,14 +78,7 @@ class Pipeline:
 
     def __init__(self, ensemble: Ensemble, options: RunOptions) -> None:
         self.ensemble = ensemble
-        self.options = options
-        model = ensemble.model
-        self.spacing_um = model.spacing_um if options.spacing_um is None else options.spacing_um
-        self.model_record = ModelRecord(name=model.name, sha256=model.sha256, folds=ensemble.folds)
-        measure = options.uncertainty
-        self.uncertainty_record = UncertaintyRecord(
-            measure=measure.value, unit=measure.unit, full_scale=measure.full_scale
-        )
+        self.recipe = Recipe(ensemble.model, ensemble.folds, options)
 
     def run(self, source: SlideInput, folder: Path, progress: Progress | None = None) -> bool:
         """Processes one slide into ``folder``.
@@ -99,8 +91,8 @@ class Pipeline:
         """
         started = datetime.now(UTC)
         watch = Stopwatch()
-        with open_slide(source.path, mpp=self.options.mpp) as slide:
-            grid = slide.grid(self.spacing_um)
+        with open_slide(source.path, mpp=self.recipe.options.mpp) as slide:
+            grid = slide.grid(self.recipe.spacing_um)
             identity = self._identity(source, slide)
             if is_complete(folder, identity):
                 return False
@@ -127,21 +119,6 @@ class Pipeline:
                 raise
         return True
 
-    def provenance(self, started: datetime, seconds: dict[str, float]) -> Provenance:
-        """What the reports say about how a result was made."""
-        model = self.ensemble.model
-        return Provenance(
-            model=self.model_record,
-            uncertainty=self.uncertainty_record,
-            labels=model.labels,
-            tumour_label=model.tumour_label,
-            options=self.options.model_dump(mode="json"),
-            versions=installed_versions(),
-            started=started,
-            timings_s=seconds,
-            device=str(self.computation),
-        )
-
     @property
     def computation(self) -> ComputationRecord:
         """What computes the networks."""
@@ -154,8 +131,8 @@ class Pipeline:
         )
 
     def _identity(self, source: SlideInput, slide: Slide) -> RunIdentity:
-        options = self.options.model_dump(mode="json", exclude={"scope"})
-        options["spacing_um"] = self.spacing_um
+        options = self.recipe.options.model_dump(mode="json", exclude={"scope"})
+        options["spacing_um"] = self.recipe.spacing_um
         options["layout"] = source.layout.model_dump()
         options["tissue_mask_sha256"] = None if source.tissue_mask is None else sha256_file(source.tissue_mask)
         return RunIdentity(
@@ -171,7 +148,7 @@ class Pipeline:
                 centre=source.centre or None,
                 size_bytes=_size_bytes(source.path),
             ),
-            model=self.model_record,
+            model=self.recipe.model_record,
             options=options,
         )
 
@@ -212,7 +189,10 @@ class _SlideWork:
                 thumbnail=self.slide.thumbnail(_THUMBNAIL_PX),
                 facts=facts,
             )
-            write_slide_report(self.folder / REPORT_FILE, result, self.pipeline.provenance(started, watch.seconds))
+            provenance = self.pipeline.recipe.provenance(
+                started, device=str(self.pipeline.computation), seconds=watch.seconds
+            )
+            write_slide_report(self.folder / REPORT_FILE, result, provenance)
 
     @property
     def outputs(self) -> list[Path]:
@@ -231,7 +211,7 @@ class _SlideWork:
         return self.source.layout.uncertainty_file(self.folder, self.source.stem)
 
     def _write_maps(self, detected: TissueMask, progress: Progress | None) -> tuple[list[Candidate], dict[str, str]]:
-        options, ensemble, grid = self.pipeline.options, self.pipeline.ensemble, self.grid
+        options, ensemble, grid = self.pipeline.recipe.options, self.pipeline.ensemble, self.grid
         patches = PatchGrid(grid, options.patch_px, options.stride)
         tumour = ensemble.model.tumour_value
         measure = options.uncertainty
@@ -299,7 +279,8 @@ class _SlideWork:
         return scores.candidates(self.source.slide_id, self.source.centre), facts
 
     def _write_ranking(self, candidates: list[Candidate]) -> list[Path]:
-        options, model = self.pipeline.options, self.pipeline.ensemble.model
+        recipe = self.pipeline.recipe
+        options, model = recipe.options, recipe.model
         chosen = rank(
             candidates, top=options.top, strategy=options.strategy, exclusion=options.exclusion, seed=options.seed
         )
@@ -311,8 +292,8 @@ class _SlideWork:
             PackageWriter(
                 folder=self.folder,
                 slide=self.record,
-                model=self.pipeline.model_record,
-                uncertainty=self.pipeline.uncertainty_record,
+                model=recipe.model_record,
+                uncertainty=recipe.uncertainty_record,
                 labels=model.labels,
                 tumour_label=model.tumour_label,
                 grid=self.grid,
@@ -326,8 +307,8 @@ class _SlideWork:
         ]
         ranked = RankedPatches(
             slide=self.record,
-            model=self.pipeline.model_record,
-            uncertainty=self.pipeline.uncertainty_record,
+            model=recipe.model_record,
+            uncertainty=recipe.uncertainty_record,
             patch_size_px=options.patch_px,
             spacing_um=self.grid.spacing_um,
             patches=tuple(patches),

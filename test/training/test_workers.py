@@ -13,9 +13,9 @@ from job_helpers import die, fail, lack_memory, succeed, wait
 from training_helpers import tiny_preset, write_synthetic_dataset
 
 from uga.errors import UserError
+from uga.processes import Job, run_together
 from uga.training.dataset import Dataset, preprocess
 from uga.training.folds import Compute, results_folder, train_folds, validation_dice
-from uga.training.processes import Job, run_together
 from uga.training.workers import Slot, _visible, deal, resolve_devices, train_rank, train_slots
 
 
@@ -154,7 +154,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from job_helpers import wait_with_child
-from uga.training.processes import Job, run_together
+from uga.processes import Job, run_together
 run_together([Job("waiting", wait_with_child, (Path(sys.argv[1]),))])
 """
 

@@ -96,7 +96,7 @@ def finetune(  # noqa: PLR0913 - each parameter is an option of the command
     from uga.errors import UserError  # noqa: PLC0415
     from uga.finetuning.run import FinetuningRequest  # noqa: PLC0415
     from uga.finetuning.run import finetune as run  # noqa: PLC0415
-    from uga.finetuning.training import find_devices  # noqa: PLC0415
+    from uga.model.arithmetic import find_devices  # noqa: PLC0415
     from uga.model.card import first_problem  # noqa: PLC0415
 
     try:

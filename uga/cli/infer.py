@@ -61,7 +61,10 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
             show_default="/opt/ml/model if it holds a model, else the shipped one",
         ),
     ] = None,
-    device: Annotated[DeviceChoice, typer.Option(envvar="UGA_DEVICE", help="Where the networks run.")] = "auto",
+    device: Annotated[
+        DeviceChoice,
+        typer.Option(envvar="UGA_DEVICE", help="Where the networks run; slides are spread over all visible GPUs."),
+    ] = "auto",
     engine: Annotated[
         EngineChoice,
         typer.Option(envvar="UGA_ENGINE", help="What runs the networks; auto: OpenVINO on a CPU, if it is installed."),
@@ -77,6 +80,12 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         Profile,
         typer.Option(envvar="UGA_PROFILE", help=PROFILE_HELP),
     ] = Profile.REFERENCE,
+    parallel: Annotated[
+        int,
+        typer.Option(
+            envvar="UGA_PARALLEL", help="Slides at the same time on each GPU, or on the CPU, which they share.", min=1
+        ),
+    ] = 1,
     spacing: Annotated[
         float | None,
         typer.Option(
@@ -156,15 +165,20 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     Exit codes: 0 all slides done, 1 some slide failed (failures.json says why), 2 bad request, 70 a defect of UGA.
     """
     # Imported late: these pull in torch, which --help should not wait for.
+    import torch  # noqa: PLC0415
+
+    from uga.cohort import run_cohort  # noqa: PLC0415
     from uga.inputs import find_slides  # noqa: PLC0415
-    from uga.model.arithmetic import resolve_arithmetic, resolve_device  # noqa: PLC0415
+    from uga.model.arithmetic import find_devices, resolve_arithmetic  # noqa: PLC0415
     from uga.model.ensemble import Ensemble  # noqa: PLC0415
     from uga.model.folder import load_model  # noqa: PLC0415
     from uga.output.manifest import clear_outputs  # noqa: PLC0415
     from uga.pipeline import Pipeline  # noqa: PLC0415
     from uga.ranking import check_stride  # noqa: PLC0415
+    from uga.recipe import Recipe  # noqa: PLC0415
     from uga.serve.server import serve as serve_cases  # noqa: PLC0415
     from uga.sockets import load_sockets  # noqa: PLC0415
+    from uga.spreading import run_spread, workers_on  # noqa: PLC0415
 
     options = RunOptions(
         spacing_um=spacing,
@@ -184,8 +198,8 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     )
     check_stride(options.patch_px, options.stride)
 
-    chosen_device = resolve_device(device)
-    choices = resolve_arithmetic(engine, precision, chosen_device)
+    devices = find_devices(device)
+    choices = resolve_arithmetic(engine, precision, torch.device(devices[0]))
     verified = load_model(find_model(model))
     known_sockets = load_sockets(sockets, verified.path)
 
@@ -196,28 +210,29 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         return slides
 
     def load() -> Pipeline:
-        ensemble = Ensemble(verified, device=chosen_device, choices=choices, mirroring=options.mirroring)
-        return Pipeline(ensemble, options)
+        first = torch.device(devices[0])
+        return Pipeline(Ensemble(verified, device=first, choices=choices, mirroring=options.mirroring), options)
 
     def prepare() -> Callable[[], ExitCode]:
         pipeline = load()
 
         def case() -> ExitCode:
             clear_outputs(output)  # whatever becomes of this case, nobody shall find the last one's results
-            return _run(find(), output, pipeline)
+            slides = find()
+            return _told(run_cohort(slides, output, pipeline), output, slides)
 
         return case
 
     if serve:
         return serve_cases(port, prepare)
     slides = find()
-    return _run(slides, output, load())
+    workers = workers_on(devices, choices, parallel=parallel)
+    if len(slides) > 1 and len(workers) > 1:
+        return _told(run_spread(slides, output, Recipe(verified, verified.folds, options), workers), output, slides)
+    return _told(run_cohort(slides, output, load()), output, slides)
 
 
-def _run(slides: list[SlideInput], output: Path, pipeline: Pipeline) -> ExitCode:
-    from uga.cohort import run_cohort  # noqa: PLC0415
-
-    code = run_cohort(slides, output, pipeline)
+def _told(code: ExitCode, output: Path, slides: list[SlideInput]) -> ExitCode:
     report = output / "report.html"
     if report.is_file():
         log.info("Open %s", report)

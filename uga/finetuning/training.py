@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from uga.model.arithmetic import resolve_device
 from uga.model.folder import load_model
 from uga.model.network import load_network
+from uga.processes import Job, run_together
 from uga.training.folds import Compute
 from uga.training.presets import CONFIGURATION
-from uga.training.processes import Job, run_together
-from uga.training.workers import deal
+from uga.training.workers import REMEDY, deal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,18 +52,8 @@ def train_folds(dataset: Dataset, model: Model, devices: Sequence[str], *, paral
     if len(slots) == 1:
         _train_slot(slots[0], dataset, model.path, compute)
     elif slots:
-        run_together([Job(slot.name, _train_slot, (slot, dataset, model.path, compute)) for slot in slots])
+        run_together([Job(slot.name, _train_slot, (slot, dataset, model.path, compute), REMEDY) for slot in slots])
     return results_folder(dataset)
-
-
-def find_devices(choice: Literal["auto", "cpu", "cuda"]) -> tuple[str, ...]:
-    """Names of the devices to train on: all GPUs that are visible, or the CPU.
-
-    Raises:
-        UserError: ``cuda`` was asked for and there is none.
-    """
-    on_gpu = resolve_device(choice).type == "cuda"
-    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) if on_gpu else ("cpu",)
 
 
 def threads_of_a_fold(devices: Sequence[str], parallel: int, folds: int) -> int:

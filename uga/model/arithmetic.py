@@ -36,8 +36,8 @@ REFERENCE = Arithmetic("torch", "fp32")
 """Computes what nnU-Net's own predictor computes; all others are held against it."""
 
 
-def resolve_device(choice: DeviceChoice) -> torch.device:
-    """The device to run on; ``auto`` takes a GPU where there is one.
+def find_devices(choice: DeviceChoice) -> tuple[str, ...]:
+    """Names of the devices to run on: all GPUs that are visible, or the CPU.
 
     Raises:
         UserError: ``cuda`` was asked for and there is none.
@@ -45,7 +45,8 @@ def resolve_device(choice: DeviceChoice) -> torch.device:
     available = torch.cuda.is_available()
     if choice == "cuda" and not available:
         raise UserError("No CUDA device is available; start the container with a GPU or use --device cpu.")
-    return torch.device("cuda" if available and choice != "cpu" else "cpu")
+    on_gpu = available and choice != "cpu"
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) if on_gpu else ("cpu",)
 
 
 def resolve_arithmetic(

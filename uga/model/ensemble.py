@@ -141,7 +141,10 @@ class Ensemble:
         self.agreement = float((found == labels).float().mean())
         share = f"{100 * self.agreement:.2f} % of the pixels tried"
         if self.agreement < choice.required_agreement:
-            log.warning("%s gives the labels of fp32 on only %s.", choice, share)
+            level = (
+                logging.INFO if len(self._choices) > 1 else logging.WARNING
+            )  # what follows is better, or nothing does
+            log.log(level, "%s gives the labels of fp32 on only %s.", choice, share)
             return False
         log.info("%s: the labels of fp32 on %s, %.1f times as fast.", choice, share, seconds / own_seconds)
         return own_seconds < seconds

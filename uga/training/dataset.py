@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from uga.errors import UserError
 from uga.output.files import partial_path, write_atomic
+from uga.processes import Job, run_together
 from uga.progress import ProgressLog
 from uga.slide import open_slide
 from uga.tissue import detect_tissue, read_tissue_mask
@@ -22,7 +23,6 @@ from uga.training.cases import LESION_CLASSES, Case, LesionClass
 from uga.training.faults import Faults
 from uga.training.labels import TUMOUR, LabelMapping
 from uga.training.presets import CONFIGURATION, Preset
-from uga.training.processes import Job, run_together
 from uga.training.reference import BenignReference, MaskReference, shape_reference
 from uga.training.sampling import Patch, PatchKind, Survey, plan_patches, survey_slide
 from uga.training.splits import Origin, Split, check_splits, make_splits, patch_splits

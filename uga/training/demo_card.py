@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import imagecodecs
 import numpy as np
+import torch
 
 from uga.cli.console import configure_logging
 from uga.cohort import run_cohort
@@ -21,7 +22,7 @@ from uga.errors import ExitCode, UserError
 from uga.evaluation.slides import evaluate_slides
 from uga.evaluation.tables import Evaluation, group_slides, markdown_table, write_evaluation
 from uga.inputs import find_slides
-from uga.model.arithmetic import resolve_device
+from uga.model.arithmetic import find_devices
 from uga.model.card import RESEARCH_USE
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
@@ -66,14 +67,14 @@ def write_demo_card(model: Model, *, work: Path, docs: Path, seed: int = 0) -> E
     """
     slides, results = work / "holdout", work / "holdout-output"
     make_cohort(slides, holdout_specs(seed))
-    pipeline = Pipeline(Ensemble(model, device=resolve_device("auto")), RunOptions(top=1))
+    pipeline = Pipeline(Ensemble(model, device=torch.device(find_devices("auto")[0])), RunOptions(top=1))
     if run_cohort(find_slides(slides), results, pipeline) is not ExitCode.OK:
         raise UserError(f"Not all slides in {slides} could be segmented; {results / 'failures.json'} says why.")
     evaluations = evaluate_slides([results], read_cohort(slides / MANIFEST_NAME), DEMO_MAPPING)
     evaluation = Evaluation(
         model=model.name,
         model_sha256=model.sha256,
-        measure=pipeline.uncertainty_record.measure,
+        measure=pipeline.recipe.uncertainty_record.measure,
         groups=group_slides(evaluations),
     )
     write_evaluation(results, evaluation, evaluations)

@@ -14,13 +14,16 @@ import torch
 import torch.distributed
 
 from uga.errors import UserError
+from uga.processes import Job, run_together
 from uga.training.folds import Compute, is_trained, prepare_results, results_folder, train_fold, train_folds
-from uga.training.processes import Job, run_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from uga.training.dataset import Dataset
+
+REMEDY = "start again to go on from the last checkpoint, with fewer folds at the same time or a smaller preset"
+"""Against folds that die in training."""
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +104,7 @@ def train_slots(dataset: Dataset, slots: Sequence[Slot], *, threads: int | None,
     results = prepare_results(dataset)
     shared = max(1, (os.cpu_count() or 1) // sum(len(slot.devices) for slot in slots))
     compute = Compute(torch.device("cpu"), threads or shared, augmentation_processes)
-    run_together([Job(slot.name, _train_slot, (slot, dataset, compute)) for slot in slots])
+    run_together([Job(slot.name, _train_slot, (slot, dataset, compute), REMEDY) for slot in slots])
     return results
 
 
@@ -124,7 +127,7 @@ def _train_slot(slot: Slot, dataset: Dataset, compute: Compute) -> None:
     with tempfile.TemporaryDirectory(dir=dataset.folders.work) as folder:
         size = len(slot.devices)
         rest = (size, Path(folder) / "rendezvous", slot.folds, dataset, replace(compute, device=device))
-        run_together([Job(slot.name, train_rank, (rank, *rest)) for rank in range(size)])
+        run_together([Job(slot.name, train_rank, (rank, *rest), REMEDY) for rank in range(size)])
 
 
 def _visible(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""Processes of their own for parts of a training: none outlives the one that started it, failures reach the user."""
+"""Processes of their own for parts of a long work: none outlives the one that started it, failures reach the user."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_GRACE_S = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -31,11 +33,13 @@ class Job:
         name: What it does, for messages, such as "Training folds 0 and 2 on cuda:1".
         function: Importable by its name.
         arguments: Picklable.
+        remedy: What a user can do if it dies, usually for lack of memory.
     """
 
     name: str
     function: Callable[..., None]
     arguments: tuple[Any, ...]
+    remedy: str = "start again to go on where it stopped, with less at the same time"
 
 
 def run_together(jobs: Sequence[Job]) -> None:
@@ -64,13 +68,15 @@ def run_together(jobs: Sequence[Job]) -> None:
             running = [each for each in running if each[1].sentinel not in ended]
     finally:
         for _, process, receiver in started:
-            _kill(process)
+            _end(process)
             process.join()
             receiver.close()
 
 
-def _kill(process: SpawnProcess) -> None:
-    """End a process and all that it started: it leads a group of its own."""
+def _end(process: SpawnProcess) -> None:
+    """End a process, which may clear up first, and all that it started: it leads a group of its own."""
+    process.terminate()
+    process.join(_GRACE_S)
     if process.pid is not None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -84,10 +90,7 @@ def _failure(job: Job, exit_code: int | None, receiver: Connection) -> Exception
             is_users, sentence = receiver.recv()
             return UserError(sentence) if is_users else RuntimeError(f"{job.name}: {sentence}")
     how = f"was killed (signal {-exit_code})" if exit_code and exit_code < 0 else f"ended with code {exit_code}"
-    return UserError(
-        f"{job.name} {how}, often for lack of memory; start again to go on from the last checkpoint, with fewer folds "
-        "at the same time."
-    )
+    return UserError(f"{job.name} {how}, often for lack of memory; {job.remedy}.")
 
 
 def _run(job: Job, sender: Connection) -> None:
@@ -101,8 +104,7 @@ def _run(job: Job, sender: Connection) -> None:
         raise SystemExit(1) from error
     except Exception as error:
         if is_out_of_memory(error):
-            sentence = f"{job.name} ran out of memory; train fewer folds at the same time or choose a smaller preset."
-            sender.send((True, sentence))
+            sender.send((True, f"{job.name} ran out of memory; {job.remedy}."))
         else:
             log.exception("%s failed", job.name)
             sender.send((False, f"{type(error).__name__}: {error}"))
