@@ -5,7 +5,7 @@ import torch
 
 from uga.errors import UserError
 from uga.model import arithmetic
-from uga.model.arithmetic import REFERENCE, resolve_arithmetic, resolve_device
+from uga.model.arithmetic import REFERENCE, find_devices, resolve_arithmetic
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -27,14 +27,15 @@ def machine(monkeypatch):
     return pretend
 
 
-def test_device(machine):
+def test_devices(machine, monkeypatch):
     machine()
-    assert resolve_device("auto") == resolve_device("cpu") == CPU
+    assert find_devices("auto") == find_devices("cpu") == ("cpu",)
     with pytest.raises(UserError, match="--device cpu"):
-        resolve_device("cuda")
+        find_devices("cuda")
     machine(capability=(8, 0))
-    assert resolve_device("auto") == CUDA
-    assert resolve_device("cpu") == CPU
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert find_devices("auto") == find_devices("cuda") == ("cuda:0", "cuda:1")
+    assert find_devices("cpu") == ("cpu",)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,22 @@ def test_mirroring_is_nnunets(tmp_path, predictor_on):
     assert (plain.passes_per_window, ours.passes_per_window) == (2, 8)
 
 
+def test_mirroring_only_along_the_axes_that_training_mirrored(tmp_path):
+    model = load_model(make_trained_folder(tmp_path, folds=2, norm="batch").model)
+    file = model.path / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(file, weights_only=True)
+    batch = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.save({**content, "inference_allowed_mirroring_axes": (1,)}, file)
+    ours = Ensemble(model, device=CPU, mirroring=True)
+    plain = Ensemble(model, device=CPU)
+    expected = (plain.logits(batch) + plain.logits(batch.flip(-1)).flip(-1)) / 2
+    torch.testing.assert_close(ours.logits(batch), expected)
+    assert ours.passes_per_window == 4
+    torch.save({**content, "inference_allowed_mirroring_axes": None}, file)
+    with pytest.raises(ModelError, match="without mirroring"):
+        Ensemble(model, device=CPU, mirroring=True)
+
+
 def test_folds_are_chosen_and_a_single_one_must_be_asked_for(tmp_path):
     model = load_model(make_trained_folder(tmp_path, folds=3).model)
     batch = torch.rand(1, 3, 64, 64)

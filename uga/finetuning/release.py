@@ -16,9 +16,9 @@ from safetensors import safe_open
 
 import uga
 from uga.model.card import CARD_FILE, DATASET_FILE, PLANS_FILE, About, Training, write_card
-from uga.model.checkpoint import read_checkpoint, write_checkpoint
+from uga.model.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from uga.model.folder import load_model
-from uga.model.importer import CHECKPOINT_FILE, import_model
+from uga.model.importer import import_model
 from uga.output.files import write_atomic
 
 if TYPE_CHECKING:

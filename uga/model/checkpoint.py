@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CHECKPOINT_FILE = "checkpoint_final.pth"
 PLAIN_TRAINER = "nnUNetTrainer"
 _PREFIXES = ("module.", "_orig_mod.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,6 +12,7 @@ import torch
 
 from uga.errors import ModelError, is_out_of_memory
 from uga.model.arithmetic import REFERENCE, Arithmetic
+from uga.model.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from uga.model.engine import make_engine
 from uga.model.network import check_window
 
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MIRRORINGS = ((), (-1,), (-2,), (-2, -1))
-
 
 class Ensemble:
     """Networks of several folds, frozen, on one device.
@@ -32,12 +32,13 @@ class Ensemble:
         device: Where the networks live and the batches come from.
         choices: What to compute with, the most wanted first (`resolve_arithmetic`); `settle` chooses among several.
         folds: Folds to use; default all of the model.
-        mirroring: Also predict every window mirrored along both axes, as nnU-Net's test-time augmentation does; the
-            mean of the four logits counts.
+        mirroring: Also predict every window mirrored along the axes that training mirrored, and all combinations of
+            them, as nnU-Net's test-time augmentation does; the mean of the logits counts.
         allow_single: Accept a single fold, which has no disagreement to measure.
 
     Raises:
-        ModelError: an unknown fold, fewer than two folds, or weights that do not fit.
+        ModelError: an unknown fold, fewer than two folds, weights that do not fit, or mirroring of a model that was
+            trained without.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Ensemble:
     ) -> None:
         self.model = model
         self.device = device
-        self.mirroring = mirroring
+        self._mirrorings = _mirrorings(model) if mirroring else ()
         self.folds = tuple(model.folds if folds is None else folds)
         unknown = [fold for fold in self.folds if fold not in model.folds]
         if unknown or len(set(self.folds)) != len(self.folds):
@@ -88,12 +89,13 @@ class Ensemble:
             float32 (K, B, C, h, w), K folds and C classes, on the same device. The caller may change it, and must be
             done with it before the next call.
         """
-        if not self.mirroring:
-            return self._engine.logits(batch)
-        total = self._engine.logits(batch).clone()
-        for axes in _MIRRORINGS[1:]:
+        logits = self._engine.logits(batch)
+        if not self._mirrorings:
+            return logits
+        total = logits.clone()
+        for axes in self._mirrorings:
             total += self._engine.logits(batch.flip(axes)).flip(axes)
-        return total.div_(len(_MIRRORINGS))
+        return total.div_(1 + len(self._mirrorings))
 
     def beside(self) -> AbstractContextManager[object]:
         """For torch's own operations between calls of `logits`, which must not get in the way of the engine."""
@@ -103,7 +105,7 @@ class Ensemble:
     @property
     def passes_per_window(self) -> int:
         """Forward passes that a window costs."""
-        return len(self) * (len(_MIRRORINGS) if self.mirroring else 1)
+        return len(self) * (1 + len(self._mirrorings))
 
     @torch.inference_mode()
     def settle(self, batch: torch.Tensor) -> None:
@@ -164,6 +166,17 @@ class Ensemble:
         del self._engine  # before the next one is loaded
         self._engine = make_engine(choice, self.model, self.folds, self.device)
         self.arithmetic, self.agreement = choice, None
+
+
+def _mirrorings(model: Model) -> tuple[tuple[int, ...], ...]:
+    """The combinations of axes of (..., h, w) to mirror along: one axis or two."""
+    axes = read_checkpoint(model.path / f"fold_{model.folds[0]}" / CHECKPOINT_FILE).mirroring_axes
+    if not axes:
+        raise ModelError(
+            f"{model.path} was trained without mirroring, so mirrored windows would mislead it; use another --profile."
+        )
+    spatial = [axis - 2 for axis in axes]
+    return tuple(combination for count in (1, 2) for combination in itertools.combinations(spatial, count))
 
 
 @contextmanager

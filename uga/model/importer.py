@@ -28,7 +28,7 @@ from uga.model.card import (
     weights_path,
     write_card,
 )
-from uga.model.checkpoint import read_checkpoint, write_checkpoint
+from uga.model.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from uga.model.folder import load_model, verify_model
 from uga.model.network import build_network, check_window, full_state, rounded_to_half, save_weights, unique_state
 from uga.model.plan import read_json, read_plan
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_FILE = "checkpoint_final.pth"
 _BATCHNORM_TRAINER = "nnUNetTrainerBN"
 _COMPANIONS = ("dataset_fingerprint.json", "splits.json", "sockets.json", "LICENSE", "README.md", "replay", "holdout")
 """Files and folders that travel with a model when they lie in the source."""
