@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from uga.geometry import Grid, GridRegion, SpacingUm
 from uga.output.package import PackageWriter, image_sha256
-from uga.output.schema import ModelRecord, RankedPatch, SlideRecord, UncertaintyRecord
+from uga.output.schema import ComputationRecord, ModelRecord, RankedPatch, SlideRecord, UncertaintyRecord
 
 MPP = SpacingUm(0.243, 0.251)
 LABELS = {"background": 0, "tissue": 1, "tumor": 2}
 MODEL = ModelRecord(name="demo", sha256=hashlib.sha256(b"demo").hexdigest(), folds=(0, 1, 2, 3, 4))
+COMPUTATION = ComputationRecord(device="cpu", engine="torch", precision="fp32")
 UNCERTAINTY = UncertaintyRecord(measure="soft-cross-entropy")
 
 

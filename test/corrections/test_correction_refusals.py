@@ -29,7 +29,7 @@ from correction_helpers import (
     write_package,
     write_png,
 )
-from output_helpers import MODEL
+from output_helpers import COMPUTATION, MODEL
 from PIL import Image
 
 from uga.corrections.export import painted
@@ -392,7 +392,9 @@ def test_a_review_is_work_that_a_rerun_keeps(tmp_path):
     package = write_package(tmp_path)
     slide = InputRecord(**SLIDE.model_dump(), size_bytes=1)
     identity = RunIdentity(uga_version="0", input=slide, model=MODEL, options={})
-    write_manifest(tmp_path, identity, started=datetime.now(UTC), timings_s={}, peak_memory_bytes=0, device="cpu")
+    write_manifest(
+        tmp_path, identity, started=datetime.now(UTC), timings_s={}, peak_memory_bytes=0, computation=COMPUTATION
+    )
     assert not holds_correction(package)
     review(package, "confirmed")
     assert holds_correction(package)

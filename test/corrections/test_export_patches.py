@@ -6,7 +6,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from correction_helpers import ENSEMBLE, corrected, make_model, read, write_png
-from output_helpers import MODEL, UNCERTAINTY, patch_arrays
+from output_helpers import COMPUTATION, MODEL, UNCERTAINTY, patch_arrays
 from slide_files import noise, write_tiff
 
 from uga.annotations.readers import read_shapes
@@ -69,7 +69,9 @@ def write_finished(folder, slides, name, seed=1):
         model=MODEL,
         options=options.model_dump(mode="json", exclude={"scope"}) | {"layout": DEFAULT_LAYOUT.model_dump()},
     )
-    write_manifest(folder, identity, started=datetime.now(UTC), timings_s={}, peak_memory_bytes=0, device="cpu")
+    write_manifest(
+        folder, identity, started=datetime.now(UTC), timings_s={}, peak_memory_bytes=0, computation=COMPUTATION
+    )
     return labels
 
 

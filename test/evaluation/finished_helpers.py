@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from output_helpers import COMPUTATION
 
 from uga.geometry import SpacingUm
 from uga.output.files import write_json
@@ -50,7 +51,9 @@ def write_finished(folder: Path, name: str, labels: NDArray[np.uint8], candidate
         model=MODEL,
         options={"layout": layout.model_dump()},
     )
-    write_manifest(folder, identity, started=datetime.now(UTC), timings_s={}, peak_memory_bytes=0, device="cpu")
+    write_manifest(
+        folder, identity, started=datetime.now(UTC), timings_s={}, peak_memory_bytes=0, computation=COMPUTATION
+    )
 
 
 def write_reference(path: Path, values: NDArray[np.uint8]) -> Path:

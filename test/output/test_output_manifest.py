@@ -3,16 +3,15 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from output_helpers import MODEL, slide_record, write_packages
+from output_helpers import COMPUTATION, MODEL, slide_record, write_packages
 
 from uga.errors import UserError
 from uga.output.manifest import clear_outputs, is_complete, read_manifest, write_manifest
-from uga.output.schema import ComputationRecord, InputRecord, RunIdentity
+from uga.output.schema import InputRecord, RunIdentity
 
 SOURCE = InputRecord(**slide_record().model_dump(), size_bytes=1000)
 OPTIONS = {"uncertainty": "soft-cross-entropy", "overlap": 0.5, "mpp": None, "top": 2, "spacing_um": 1 / 3}
 IDENTITY = RunIdentity(uga_version="1.0", input=SOURCE, model=MODEL, options=OPTIONS)
-COMPUTATION = ComputationRecord(device="cpu", engine="torch", precision="fp32")
 MAP = "images/segmentation/slide.tif"
 
 
@@ -33,7 +32,7 @@ def write(folder, **changes):
         "peak_memory_bytes": 7,
         "computation": COMPUTATION,
     }
-    return write_manifest(folder, IDENTITY, computation=COMPUTATION, **(values | changes))
+    return write_manifest(folder, IDENTITY, **(values | changes))
 
 
 def changed(**values):
