@@ -14,7 +14,9 @@ from test_process import tissue_like
 
 from uga.cli.console import execute
 from uga.cli.main import app
+from uga.options import RunOptions
 from uga.output.schema import RankedPatches
+from uga.ranking import Strategy
 from uga.slide import open_slide
 
 
@@ -31,7 +33,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tiff(path, tissue_like(520 + 40 * number, 600, seed=number))
     arguments = ("--input", root / "in", "--output", root / "out", "--model", tiny_model, "--patch", 256, "--top", 2)
-    assert uga("infer", *arguments, "--scope", "centre") == 0
+    assert uga("infer", *arguments, "--scope", "centre", "--extra-scores") == 0
     return root
 
 
@@ -54,7 +56,7 @@ def test_a_cohort_is_ranked_per_centre(cohort: Path) -> None:
         assert listed == sorted(scores, reverse=True)[:2]
 
 
-@pytest.mark.parametrize("strategy", ["mean", "sum", "reference", "random", "foreground-random"])
+@pytest.mark.parametrize("strategy", list(Strategy))
 def test_rank_again_without_inference(cohort: Path, tmp_path: Path, tiny_model: Path, strategy: str) -> None:
     arguments = ("--slides", cohort / "in", "--model", tiny_model, "--top", 3, "--strategy", strategy, "--seed", 5)
     for name in ("one", "two"):
@@ -64,6 +66,33 @@ def test_rank_again_without_inference(cohort: Path, tmp_path: Path, tiny_model: 
     ranked = RankedPatches.model_validate_json(one)
     assert len(ranked.patches) == 3
     assert all((tmp_path / "one" / str(patch.folder) / "image.png").is_file() for patch in ranked.patches)
+
+
+def test_rank_takes_no_more_of_a_slide_than_the_cap(cohort: Path, tmp_path: Path, tiny_model: Path) -> None:
+    arguments = ("--slides", cohort / "in", "--model", tiny_model, "--top", 4, "--per-slide-cap", 1)
+    assert uga("rank", cohort / "out", "--output", tmp_path / "one", *arguments) == 0
+    ranked = RankedPatches.model_validate_json((tmp_path / "one" / "ranked-patches.json").read_bytes())
+    assert sorted(str(patch.slide_id) for patch in ranked.patches) == ["a", "b", "c", "d"]
+
+
+def test_scores_are_kept_for_the_strategies_that_need_them(
+    cohort: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = (cohort / "out" / "a" / "patch-scores.csv").read_text().splitlines()[0]
+    assert header.endswith(
+        ",mean entropy,mean disagreement,mean mutual-information,mean entropy of tissue,mean entropy of tumour"
+    )
+    arguments = ("--input", cohort / "in" / "north", "--model", tiny_model, "--patch", 256)
+    assert uga("infer", *arguments, "--output", tmp_path / "plain") == 0
+    assert "mean entropy" not in (tmp_path / "plain" / "a" / "patch-scores.csv").read_text()
+    again = (
+        "--output", tmp_path / "new", "--slides", cohort / "in", "--model", tiny_model, "--strategy", "class-stratified"
+    )  # fmt: skip
+    assert uga("rank", tmp_path / "plain", *again) == 2
+    assert "--extra-scores" in capsys.readouterr().err
+    assert RunOptions(strategy=Strategy.ENTROPY).keeps_extra
+    assert uga("infer", *arguments, "--output", tmp_path / "o", "--strategy", "uncertainty-diversity") == 2
+    assert "uga rank" in capsys.readouterr().err
 
 
 def test_rank_by_mean_agrees_with_the_run(cohort: Path, tmp_path: Path, tiny_model: Path) -> None:

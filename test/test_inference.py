@@ -140,9 +140,30 @@ def test_streamed_equals_whole_image_bit_for_bit(tmp_path, ensemble, overlap) ->
         labels, uncertainty, _ = join(run(slide, grid, all_tissue(slide, grid), ensemble, overlap=overlap))
         image = ensemble.model.normalisation.apply(slide.read(grid, grid.region))
     whole = whole_image_logits(ensemble, image, WindowPlan.over(grid, (WINDOW, WINDOW), overlap))
-    expected_labels, expected_uncertainty = ensemble_maps(whole, Measure.SOFT_CROSS_ENTROPY)
+    expected_labels, (expected_uncertainty,) = ensemble_maps(whole, [Measure.SOFT_CROSS_ENTROPY.of])
     np.testing.assert_array_equal(labels, expected_labels.numpy())
     np.testing.assert_array_equal(uncertainty, expected_uncertainty.numpy())
+
+
+def test_extra_maps_come_beside_the_measure(tmp_path, ensemble) -> None:
+    rgb = picture(200, 180, seed=2)
+    extra = {measure.value: measure.of for measure in (Measure.ENTROPY, Measure.DISAGREEMENT)}
+    with open_slide(write_slide(tmp_path / "s.tif", rgb), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        tissue = all_tissue(slide, grid)
+        cells = np.arange(tissue.cells.shape[1]) % 5 * np.ones_like(tissue.cells) > 1
+        tissue = TissueMask(cells=cells, cell_px=8, grid=grid)
+        alone = join(run(slide, grid, tissue, ensemble))
+        bands = run(slide, grid, tissue, ensemble, extra=extra)
+        entropy = join(run(slide, grid, tissue, ensemble, measure=Measure.ENTROPY))[1]
+        keep = tissue.expand(grid.region)
+    for ours, expected in zip(join(bands), alone, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    maps = {name: np.concatenate([band.extra[name] for band in bands]) for name in extra}
+    np.testing.assert_array_equal(maps["entropy"], entropy)
+    np.testing.assert_allclose(maps["entropy"] + maps["disagreement"], alone[1], atol=1e-5)
+    assert not maps["disagreement"][~keep].any()
+    assert maps["disagreement"][keep].any()
 
 
 def test_a_batch_changes_nothing_but_rounding(tmp_path, ensemble) -> None:

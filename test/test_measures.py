@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uga.measures import Measure, disagreement, entropy, mutual_information, soft_cross_entropy
+from uga.measures import Measure, class_entropy, disagreement, entropy, mutual_information, soft_cross_entropy
 
 
 def probabilities(folds: int, classes: int, seed: int) -> torch.Tensor:
@@ -59,3 +59,11 @@ def test_full_scale_bounds_the_spread_of_two_certain_camps(measure: Measure) -> 
     value = measure.of(p).item()
     assert math.isfinite(value)
     assert measure is not Measure.VARIANCE or value <= measure.full_scale
+
+
+@given(folds=st.integers(2, 6), classes=st.integers(2, 4), seed=st.integers(0, 1000))
+def test_class_entropies_share_out_the_entropy(folds: int, classes: int, seed: int) -> None:
+    p = probabilities(folds, classes, seed)
+    parts = torch.stack([class_entropy(p, value) for value in range(classes)])
+    assert torch.allclose(parts.sum(0), entropy(p))
+    assert torch.equal(parts.argmax(0), p.mean(0).argmax(0))

@@ -191,6 +191,7 @@ def _write_cohort(
         exclusion=Exclusion.NONE,
         scope=options.scope,
         seed=options.seed,
+        per_slide_cap=options.per_slide_cap,
     )
     patches = []
     for number, candidate in enumerate(chosen, start=1):

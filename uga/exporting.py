@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from uga.geometry import Grid
     from uga.model.folder import Model
     from uga.output.finished import FinishedSlide
     from uga.output.schema import RankedPatches
+    from uga.slide import Slide
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,8 @@ class FinishedRuns:
             )
 
     @contextmanager
-    def exporter(self, slide_id: str, target: Path) -> Iterator[PatchExporter]:
-        """Writes packages of a slide below ``target``.
+    def open(self, slide_id: str) -> Iterator[tuple[Slide, Grid]]:
+        """A slide, with its working grid.
 
         Raises:
             UserError: the slide file is not the one of the run.
@@ -79,7 +81,18 @@ class FinishedRuns:
                 raise UserError(
                     f"{source} is not the slide that {one.folder} was made of; name the right folder with --slides."
                 )
-            grid = slide.grid(self.ranked.spacing_um)
+            yield slide, slide.grid(self.ranked.spacing_um)
+
+    @contextmanager
+    def exporter(self, slide_id: str, target: Path) -> Iterator[PatchExporter]:
+        """Writes packages of a slide below ``target``.
+
+        Raises:
+            UserError: the slide file is not the one of the run.
+            SlideError: it cannot be read.
+        """
+        one = self.finished[slide_id]
+        with self.open(slide_id) as (slide, grid):
             writer = PackageWriter(
                 folder=target,
                 slide=one.record,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +19,11 @@ from uga.strips import WHITE, StripReader
 from uga.windows import WindowPlan, gaussian_weight
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-    from uga.measures import Measure
+    from uga.measures import Measure, PixelMeasure
     from uga.model.ensemble import Ensemble
     from uga.model.normalisation import ChannelStatistics
     from uga.slide import Slide
@@ -43,6 +45,7 @@ class Band:
         labels: uint8 (h, width); 0 outside tissue.
         uncertainty: float32 (h, width), in the measure's unit; 0 outside tissue.
         tissue: bool (h, width).
+        extra: what `InferenceSettings.extra` asked for, float32 (h, width) each; 0 outside tissue.
     """
 
     y: int
@@ -50,6 +53,7 @@ class Band:
     labels: NDArray[np.uint8]
     uncertainty: NDArray[np.float32]
     tissue: NDArray[np.bool_]
+    extra: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class InferenceSettings:
     reader_threads: int = 2
     bands_behind: int = 0
     """Bands that are handed out late, so that a GPU works on the next one meanwhile."""
+    extra: Mapping[str, PixelMeasure] = field(default_factory=dict)
+    """Other functions of the fold probabilities, by name, whose maps the bands carry too."""
 
 
 class SlideInference:
@@ -178,14 +184,15 @@ class SlideInference:
         if region is not None:
             device = self._ensemble.device
             labels = torch.zeros((region.height, region.width), dtype=torch.uint8, device=device)
-            uncertainty = torch.zeros((region.height, region.width), dtype=torch.float32, device=device)
+            functions = (self._settings.measure.of, *self._settings.extra.values())
+            maps = torch.zeros((len(functions), region.height, region.width), dtype=torch.float32, device=device)
             tissue = self._tissue.expand(region)
             for tile in _column_chunks(region, tissue):
                 columns = slice(tile.x - region.x, tile.x_end - region.x)
                 logits = sums.mean(tile.y - frame.y, tile.height, tile.x - frame.x, tile.width)
-                labels[:, columns], uncertainty[:, columns] = ensemble_maps(logits, self._settings.measure)
+                labels[:, columns], maps[:, :, columns] = ensemble_maps(logits, functions)
             rgb = pixels.get(region.y - frame.y, region.height, region.x - frame.x, region.width)
-            yield _BandUnderWay(region.y, rgb, tissue, labels, uncertainty)
+            yield _BandUnderWay(region.y, rgb, tissue, labels, maps, tuple(self._settings.extra))
         sums.clear(y - frame.y, y_end - y)
 
 
@@ -198,10 +205,11 @@ class _BandUnderWay:
         rgb: NDArray[np.uint8],
         tissue: NDArray[np.bool_],
         labels: torch.Tensor,
-        uncertainty: torch.Tensor,
+        maps: torch.Tensor,
+        extra: tuple[str, ...],
     ) -> None:
-        self._y, self._rgb, self._tissue = y, rgb, tissue
-        self._labels, self._uncertainty = _to_host(labels), _to_host(uncertainty)
+        self._y, self._rgb, self._tissue, self._extra = y, rgb, tissue, extra
+        self._labels, self._maps = _to_host(labels), _to_host(maps)
         self._copied = torch.cuda.Event() if labels.is_cuda else None  # type: ignore[no-untyped-call]
         if self._copied is not None:
             self._copied.record()
@@ -209,10 +217,12 @@ class _BandUnderWay:
     def collect(self) -> Band:
         if self._copied is not None:
             self._copied.synchronize()
-        labels, uncertainty = self._labels.numpy(), self._uncertainty.numpy()
+        labels, maps = self._labels.numpy(), self._maps.numpy()
         np.copyto(labels, 0, where=~self._tissue)
-        np.copyto(uncertainty, 0, where=~self._tissue)
-        return Band(self._y, self._rgb, labels, uncertainty, self._tissue)
+        np.copyto(maps, 0, where=~self._tissue)
+        uncertainty, *others = maps
+        extra = dict(zip(self._extra, others, strict=True))
+        return Band(self._y, self._rgb, labels, uncertainty, self._tissue, extra)
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
@@ -231,24 +241,24 @@ def _place(inside: GridRegion, window: GridRegion) -> tuple[slice, slice]:
     )
 
 
-def ensemble_maps(logits: torch.Tensor, measure: Measure) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels and uncertainty of blended fold logits.
+def ensemble_maps(logits: torch.Tensor, functions: Sequence[PixelMeasure]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and measures of blended fold logits.
 
     A pixel's result does not depend on the pixels beside it, to the last bit: rows are padded to whole vectors, because
     a CPU rounds the odd elements at the end of a row differently from the others.
 
     Args:
         logits: float32 (K, C, h, w).
-        measure: what to make of the folds' probabilities.
+        functions: what to make of the folds' probabilities.
 
     Returns:
-        uint8 (h, w), the argmax of the mean probability, and float32 (h, w).
+        uint8 (h, w), the argmax of the mean probability, and float32 (functions, h, w).
     """
     width = logits.shape[-1]
     padded = torch.nn.functional.pad(logits, (0, -width % _VECTOR_PX))
     probabilities = torch.softmax(padded, dim=1)
     labels = probabilities.mean(0).argmax(0).to(torch.uint8)
-    return labels[:, :width], measure.of(probabilities)[:, :width]
+    return labels[:, :width], torch.stack([function(probabilities)[:, :width] for function in functions])
 
 
 class _PixelRing:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    PixelMeasure = Callable[[torch.Tensor], torch.Tensor]
+
 CLIP = 1e-8
 
 
@@ -87,6 +89,14 @@ def mean_log_softmax(p_f: torch.Tensor) -> torch.Tensor:
     """
     mean_log = _log(p_f).mean(0)
     return -(mean_log.softmax(0) * mean_log).sum(0)
+
+
+def class_entropy(p_f: torch.Tensor, value: int) -> torch.Tensor:
+    """p_c H(p) for the class ``value``: the uncertainty where that class is likely.
+
+    Source: ``class_pred_entropy`` of nnActive, from which its class-stratified strategies take their scores.
+    """
+    return p_f[:, value].mean(0) * entropy(p_f)
 
 
 def _log(p: torch.Tensor) -> torch.Tensor:

@@ -55,6 +55,15 @@ class RunOptions(BaseModel):
     exclusion: Exclusion = Exclusion.PAPER
     scope: Scope = Scope.COHORT
     seed: int = 0
+    per_slide_cap: Annotated[int, Field(ge=1)] | None = None
+    """Patches of one slide at most in the list over several."""
+    extra_scores: bool = False
+    """Whether patch-scores.csv also has what `uga.ranking.extras` measures."""
+
+    @property
+    def keeps_extra(self) -> bool:
+        """Whether extra scores are kept: because they were asked for, or because the strategy orders by them."""
+        return self.extra_scores or self.strategy.needs_extra
 
     @property
     def stride(self) -> int:

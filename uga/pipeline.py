@@ -32,6 +32,7 @@ from uga.output.schema import (
 )
 from uga.output.tiff import PyramidWriter
 from uga.ranking import PatchGrid, PatchScores, rank, to_uint8
+from uga.ranking.extras import extra_measures
 from uga.recipe import Recipe
 from uga.scores import SCORES_FILE, write_scores
 from uga.slide import open_slide
@@ -131,7 +132,7 @@ class Pipeline:
         )
 
     def _identity(self, source: SlideInput, slide: Slide) -> RunIdentity:
-        options = self.recipe.options.model_dump(mode="json", exclude={"scope"})
+        options = self.recipe.options.model_dump(mode="json", exclude={"scope", "per_slide_cap"})
         options["spacing_um"] = self.recipe.spacing_um
         options["layout"] = source.layout.model_dump()
         options["tissue_mask_sha256"] = None if source.tissue_mask is None else sha256_file(source.tissue_mask)
@@ -215,8 +216,9 @@ class _SlideWork:
         patches = PatchGrid(grid, options.patch_px, options.stride)
         tumour = ensemble.model.tumour_value
         measure = options.uncertainty
-        scores = PatchScores(patches, tumour_label=tumour, full_scale=measure.full_scale)
-        settings = InferenceSettings(measure=measure, overlap=options.overlap)
+        extra = extra_measures(ensemble.model.labels) if options.keeps_extra else {}
+        scores = PatchScores(patches, tumour_label=tumour, full_scale=measure.full_scale, extra=extra)
+        settings = InferenceSettings(measure=measure, overlap=options.overlap, extra=extra)
         needs_statistics = ensemble.model.normalisation.needs_statistics
         inference = SlideInference(
             self.slide,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from uga.errors import UserError
@@ -16,17 +16,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCORES_FILE = "patch-scores.csv"
-_COLUMNS = [field.name for field in fields(Candidate)]
+_COLUMNS = [field.name for field in fields(Candidate) if field.name != "extra"]
+_EXTRA = "mean "
 _INTEGERS = {"x", "y", "size"}
 _TEXTS = {"slide_id", "centre"}
 
 
 def write_scores(folder: Path, candidates: Iterable[Candidate]) -> None:
-    """Write the table; ``x``, ``y``, ``size`` are pixels of the working grid, ``x``, ``y`` the top-left corner."""
+    """Write the table; ``x``, ``y``, ``size`` are pixels of the working grid, ``x``, ``y`` the top-left corner.
+
+    Extra scores, which all candidates of a table have or none, get columns named ``mean`` and what they are.
+    """
+    rows = list(candidates)
+    extra = list(rows[0].extra) if rows else []
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(candidate) for candidate in candidates)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *(_EXTRA + name for name in extra)])
+    for candidate in rows:
+        values = [getattr(candidate, name) for name in _COLUMNS]
+        writer.writerow([*values, *(candidate.extra[name] for name in extra)])
     write_atomic(folder / SCORES_FILE, text.getvalue().encode())
 
 
@@ -40,16 +48,19 @@ def read_scores(folder: Path) -> list[Candidate]:
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream, strict=True)
-            if reader.fieldnames != _COLUMNS:
-                raise ValueError(reader.fieldnames)  # noqa: TRY301 - told to the user below like any other fault
-            return [_candidate(row) for row in reader]
+            names = list(reader.fieldnames or ())
+            extra = names[len(_COLUMNS) :]
+            if names[: len(_COLUMNS)] != _COLUMNS or not all(name.startswith(_EXTRA) for name in extra):
+                raise ValueError(names)  # noqa: TRY301 - told to the user below like any other fault
+            return [_candidate(row, extra) for row in reader]
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         msg = f"{path} cannot be read as a table of patch scores; run the slide again."
         raise UserError(msg) from error
 
 
-def _candidate(row: dict[str, str]) -> Candidate:
-    return Candidate(**{name: _value(name, row[name]) for name in _COLUMNS})  # type: ignore[arg-type]
+def _candidate(row: dict[str, str], extra: Iterable[str]) -> Candidate:
+    means = {name.removeprefix(_EXTRA): float(row[name]) for name in extra}
+    return Candidate(**{name: _value(name, row[name]) for name in _COLUMNS}, extra=means)  # type: ignore[arg-type]
 
 
 def _value(name: str, text: str) -> str | int | float:

@@ -125,7 +125,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         ),
     ] = None,
     strategy: Annotated[
-        Strategy, typer.Option(envvar="UGA_STRATEGY", help="Order of patches; reference is the authors' key.")
+        Strategy, typer.Option(envvar="UGA_STRATEGY", help="Order of patches (docs/method.md).")
     ] = Strategy.MEAN,
     exclusion: Annotated[
         Exclusion, typer.Option(envvar="UGA_EXCLUSION", help="Rule that drops black and white patches.")
@@ -133,7 +133,24 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     scope: Annotated[
         Scope, typer.Option(envvar="UGA_SCOPE", help="Over what the list of several slides takes its top.")
     ] = Scope.COHORT,
-    seed: Annotated[int, typer.Option(envvar="UGA_SEED", help="Seed of the random strategies.")] = 0,
+    seed: Annotated[int, typer.Option(envvar="UGA_SEED", help="Seed of the seeded strategies.")] = 0,
+    per_slide_cap: Annotated[
+        int | None,
+        typer.Option(
+            envvar="UGA_PER_SLIDE_CAP",
+            help="Patches of one slide at most in the list of several slides.",
+            min=1,
+            show_default="no cap",
+        ),
+    ] = None,
+    extra_scores: Annotated[
+        bool,
+        typer.Option(
+            "--extra-scores",
+            envvar="UGA_EXTRA_SCORES",
+            help="Keep what every --strategy orders by, so that `uga rank` can compare them.",
+        ),
+    ] = False,
     sockets: Annotated[
         Path | None,
         typer.Option(
@@ -195,8 +212,12 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         exclusion=exclusion,
         scope=scope,
         seed=seed,
+        per_slide_cap=per_slide_cap,
+        extra_scores=extra_scores,
     )
     check_stride(options.patch_px, options.stride)
+    if strategy.needs_features:
+        raise UserError(f"--strategy {strategy} looks at the patches again; run without it, then use `uga rank`.")
 
     devices = find_devices(device)
     choices = resolve_arithmetic(engine, precision, torch.device(devices[0]))

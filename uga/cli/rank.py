@@ -25,19 +25,26 @@ def rank(  # noqa: PLR0913 - each parameter is an option of the command
     strategy: Annotated[Strategy, typer.Option(help="Order of patches.")] = Strategy.MEAN,
     exclusion: Annotated[Exclusion, typer.Option(help="Rule that drops black and white patches.")] = Exclusion.PAPER,
     scope: Annotated[Scope, typer.Option(help="Rank per slide, per centre or over all.")] = Scope.COHORT,
-    seed: Annotated[int, typer.Option(help="Seed of the random strategies.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the seeded strategies.")] = 0,
+    per_slide_cap: Annotated[
+        int | None, typer.Option(help="Patches of one slide at most.", min=1, show_default="no cap")
+    ] = None,
 ) -> None:
     """Rank the patches of finished slides anew and write their annotation packages.
 
     Reads patch-scores.csv of every finished slide below the folders; slides that one run left together and slides of
     several runs with the same model can be ranked as one cohort.
+
+    entropy, disagreement, mutual-information and class-stratified order by scores that `uga infer` keeps with
+    --extra-scores. uncertainty-diversity runs the encoder of one fold over the most uncertain patches.
     """
     from uga.cli.infer import find_model  # noqa: PLC0415 - --help should not wait for torch
     from uga.model.folder import load_model  # noqa: PLC0415
-    from uga.reranking import rerank  # noqa: PLC0415
+    from uga.reranking import Ranking, rerank  # noqa: PLC0415
 
     verified = load_model(find_model(model))
-    count = rerank(
-        folders, output, slides, verified, top=top, strategy=strategy, exclusion=exclusion, scope=scope, seed=seed
+    ranking = Ranking(
+        top=top, strategy=strategy, exclusion=exclusion, scope=scope, seed=seed, per_slide_cap=per_slide_cap
     )
+    count = rerank(folders, output, slides, verified, ranking)
     log.info("%d patches ranked in %s", count, output / "ranked-patches.json")

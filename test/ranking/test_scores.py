@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ CANDIDATE = st.builds(
     white_fraction=st.floats(0, 1),
     reference_key=NUMBER,
 )
+EXTRA = st.fixed_dictionaries({"entropy": NUMBER, "entropy of tumour, solid": NUMBER})
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -37,5 +39,20 @@ def test_scores_come_back_exactly(tmp_path: Path, candidates: list[Candidate]) -
 def test_what_is_no_table_is_refused(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "patch-scores.csv").write_text(text)
+    with pytest.raises(UserError, match="patch-scores"):
+        read_scores(tmp_path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(candidates=st.lists(st.builds(lambda c, extra: replace(c, extra=extra), CANDIDATE, EXTRA), max_size=5))
+def test_extra_scores_come_back_exactly(tmp_path: Path, candidates: list[Candidate]) -> None:
+    write_scores(tmp_path, candidates)
+    assert read_scores(tmp_path) == candidates
+
+
+def test_a_column_that_is_no_extra_score_is_refused(tmp_path: Path) -> None:
+    write_scores(tmp_path, [])
+    table = tmp_path / "patch-scores.csv"
+    table.write_text(table.read_text().replace("reference_key", "reference_key,anything"))
     with pytest.raises(UserError, match="patch-scores"):
         read_scores(tmp_path)
