@@ -67,6 +67,22 @@ def test_the_new_model_has_learned_the_other_centre(outcome, parent):
     assert dice[1] > dice[0] + 0.2
 
 
+def test_a_run_may_leave_out_the_comparison_on_corrections(outcome, parent, tmp_path):
+    _, model = outcome
+    write_corrections(tmp_path / "in", parent, per_slide=4)
+    for package in sorted((tmp_path / "in").rglob("correction.png"))[:2]:
+        package.unlink()
+    made = finetune(request(parent, tmp_path, compare_corrections=False))
+    report = report_of(tmp_path / "out")
+    assert made.card.decisive_files == model.card.decisive_files
+    assert report.comparisons.corrections is None
+    assert report.comparisons.held_out_corrections is None
+    assert report.comparisons.old is not None
+    assert {used.fold for used in report.corrections} == {0, 1}
+    assert all(used.before == {} for used in report.corrections)
+    assert "come from one slide" not in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_the_model_folder_is_complete_and_tells_its_lineage(outcome, parent):
     folder, model = outcome
     assert verify_model(folder / "out" / "model").sha256 == model.sha256 != parent.sha256

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Literal
 
 from uga.finetuning.comparison import ComparisonTally
@@ -51,6 +52,8 @@ def gather(
     patches: Sequence[LearningPatch],
     held_out: Mapping[str, int | None],
     old: OldPatches,
+    *,
+    compare: bool = True,
 ) -> Findings:
     """Run both ensembles over everything.
 
@@ -60,15 +63,17 @@ def gather(
         patches: The same, in the same order.
         held_out: The fold that has not learned from each patch, None if all have.
         old: Old patches.
+        compare: Whether to run them over the corrections too, which is most of the work if there are many.
     """
     labels = rivals.parent.model.labels
     unseen, whole, used, album = ComparisonTally(labels, held_out), ComparisonTally(labels, {}), [], Album()
-    pairs = rivals.on(patches, "comparing on corrections")
-    for correction, pair in zip(corrections, pairs, strict=True):
-        fold, alone = held_out[pair.patch.name], ComparisonTally(labels, {})
-        for tally in (whole, alone) if fold is None else (whole, alone, unseen):
-            tally.add(pair)
-        album.add(pair)
+    pairs = rivals.on(patches, "comparing on corrections") if compare else repeat(None, len(patches))
+    for correction, patch, pair in zip(corrections, patches, pairs, strict=True):
+        fold, alone = held_out[patch.name], ComparisonTally(labels, {})
+        if pair is not None:
+            for tally in (whole, alone) if fold is None else (whole, alone, unseen):
+                tally.add(pair)
+            album.add(pair)
         used.append(_used(correction, fold, alone.result()))
     remembered = ComparisonTally(labels, old.judged_by)
     for pair in rivals.on(old.patches, "comparing on old patches"):

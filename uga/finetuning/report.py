@@ -131,7 +131,7 @@ def _warnings(report: FinetuningReport) -> list[str]:
             "On old patches the folds disagree less than half as much as before: the uncertainty of the new ensemble "
             "tells less. Fewer epochs or a lower learning rate keep them apart."
         )
-    if compared.held_out_corrections is None:
+    if all(used.fold is None for used in report.corrections):
         found.append(
             "All corrections come from one slide, so none could be held out: how well the new model does on other "
             "slides of that centre is not known. Correct patches of two slides or more."

@@ -79,6 +79,7 @@ class FinetuningRequest:
         tolerance: Dice a label may lose on old patches.
         force: Release whatever the guard says.
         guard_patches: Old patches to compare on, at most; 0 for all.
+        compare_corrections: Whether both ensembles also predict the corrections, for the reports.
         devices: Such as ``cpu``, or ``cuda:0`` and ``cuda:1``.
         parallel: Folds at the same time on each device.
     """
@@ -91,6 +92,7 @@ class FinetuningRequest:
     tolerance: float = 0.02
     force: bool = False
     guard_patches: int = 64
+    compare_corrections: bool = True
     devices: tuple[str, ...] = ("cpu",)
     parallel: int = 1
 
@@ -204,7 +206,9 @@ class _Run:
             device = torch.device(request.devices[0])
             rivals = Rivals(Ensemble(parent, device=device), Ensemble(tuned, device=device))
             old = self._old_patches(replay, held_out)
-            found = gather(rivals, self.corrections.used, corrected, held_out, old)
+            found = gather(
+                rivals, self.corrections.used, corrected, held_out, old, compare=self.request.compare_corrections
+            )
         verdict = judge(found.comparisons.old, request.tolerance)
         released, forced = verdict.passed is not False or request.force, verdict.passed is False and request.force
         tuned = note_guard(tuned, verdict, found.comparisons.held_out_corrections, forced=forced)
