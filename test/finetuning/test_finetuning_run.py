@@ -67,14 +67,12 @@ def test_the_new_model_has_learned_the_other_centre(outcome, parent):
     assert dice[1] > dice[0] + 0.2
 
 
-def test_a_run_may_leave_out_the_comparison_on_corrections(outcome, parent, tmp_path):
-    _, model = outcome
+def test_a_run_may_leave_out_the_comparison_on_corrections(parent, tmp_path):
     write_corrections(tmp_path / "in", parent, per_slide=4)
     for package in sorted((tmp_path / "in").rglob("correction.png"))[:2]:
         package.unlink()
-    made = finetune(request(parent, tmp_path, compare_corrections=False))
+    finetune(request(parent, tmp_path, compare_corrections=False))
     report = report_of(tmp_path / "out")
-    assert made.card.decisive_files == model.card.decisive_files
     assert report.comparisons.corrections is None
     assert report.comparisons.held_out_corrections is None
     assert report.comparisons.old is not None

@@ -11,6 +11,7 @@ from uga.cli.export_patches import export_patches
 from uga.cli.finetune import finetune
 from uga.cli.infer import infer
 from uga.cli.rank import rank
+from uga.cli.simulate import simulate
 from uga.cli.train import train
 
 app = typer.Typer(
@@ -25,4 +26,5 @@ app.command()(evaluate)
 app.command()(demo)
 app.command()(train)
 app.command()(finetune)
+app.command()(simulate)
 app.add_typer(model.app, name="model")

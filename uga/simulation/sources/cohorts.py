@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from uga.errors import UserError
@@ -47,6 +47,10 @@ class Cohorts:
     unannotated: Unannotated
     shifted: frozenset[str]
     notice: str
+
+    def resolved(self, case: Case) -> Case:
+        """The case with what area outside all shapes is."""
+        return replace(case, unannotated=case.unannotated or self.unannotated)
 
     def check(self) -> None:
         """Refuse pools that are empty or share a patient with another part.

@@ -1,0 +1,366 @@
+"""From the results of cells to a summary: what each strategy gains, with intervals over patients and seeds."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from uga.evaluation.agreement import Agreement
+from uga.simulation.cells import BASELINE
+from uga.simulation.statistics import (
+    area_under,
+    auroc,
+    interval,
+    pooled_dice,
+    resampled_seeds,
+    resampled_slides,
+    spearman,
+    weighted_mean,
+)
+from uga.simulation.summary import (
+    Area,
+    CentrePool,
+    Choice,
+    Difference,
+    Estimate,
+    Point,
+    RarityPool,
+    ScoreQuality,
+)
+from uga.training.cases import LESION_CLASSES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from uga.ranking import Strategy
+    from uga.simulation.cells import CellKey, CellManifest, Plan
+    from uga.simulation.config import Evaluation
+    from uga.simulation.pool import PoolPatch
+    from uga.simulation.results import SlideResult
+    from uga.simulation.selection import Selector
+
+    Floats = NDArray[np.float64]
+
+_GroupKey = tuple["float | None", "Strategy | None", int]
+_SPEARMAN_RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The results of the finished cells for the label that counts, with what intervals need.
+
+    Attributes:
+        results: Of each cell, in one order of slides.
+        options: What is reported.
+        spacing_um: Of the pixels counted.
+    """
+
+    results: Mapping[CellKey, Sequence[SlideResult]]
+    options: Evaluation
+    spacing_um: float
+
+    @cached_property
+    def slides(self) -> Sequence[SlideResult]:
+        """The test slides, in the order of all counts."""
+        return next(iter(self.results.values()))
+
+    @cached_property
+    def centres(self) -> tuple[str, ...]:
+        """All centres of the test slides."""
+        return tuple(sorted({slide.centre for slide in self.slides}))
+
+    @property
+    def headline_centres(self) -> tuple[str, ...]:
+        """The centres whose mean is the headline."""
+        return self.options.centres or self.centres
+
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        """The baseline first, then every strategy and budget."""
+        return tuple(self._point(key) for key in self._groups)
+
+    @cached_property
+    def areas(self) -> tuple[Area, ...]:
+        """Of the strategies whose cells of all budgets are there."""
+        return tuple(
+            Area(rarity=rarity, strategy=strategy, dice=self._estimate(samples))
+            for (rarity, strategy), samples in self._curves.items()
+        )
+
+    @cached_property
+    def differences(self) -> tuple[Difference, ...]:
+        """Of each strategy and the one that all are compared with: every budget, and the area."""
+        other = self.options.compare_with
+        found = []
+        for rarity, strategy, budget in self._groups:
+            reference = self._headline.get((rarity, other, budget))
+            if strategy not in (None, other) and reference is not None:
+                samples = self._headline[rarity, strategy, budget] - reference
+                found.append(Difference(rarity=rarity, strategy=strategy, budget=budget, dice=self._estimate(samples)))
+        for (rarity, strategy), samples in self._curves.items():
+            reference = self._curves.get((rarity, other))
+            if strategy is not other and reference is not None:
+                found.append(
+                    Difference(rarity=rarity, strategy=strategy, budget=None, dice=self._estimate(samples - reference))
+                )
+        return tuple(found)
+
+    @cached_property
+    def _groups(self) -> dict[_GroupKey, list[CellKey]]:
+        """The cells of each strategy and budget, by seed."""
+        groups: dict[_GroupKey, list[CellKey]] = defaultdict(list)
+        for key in self.results:
+            groups[key.rarity, key.strategy, key.budget].append(key)
+        return {name: sorted(keys, key=lambda key: key.seed) for name, keys in groups.items()}
+
+    @cached_property
+    def _weights(self) -> NDArray[np.int64]:
+        """How often each slide counts: once in the first row, then as in each resample."""
+        positive = {slide.slide for slide in self.slides if _holds(slide)}
+        drawn = resampled_slides(
+            [slide.patient for slide in self.slides],
+            [(slide.centre, slide.slide in positive) for slide in self.slides],
+            resamples=self.options.resamples,
+            seed=self.options.seed,
+        )
+        return np.vstack([np.ones_like(drawn[:1]), drawn])
+
+    @cached_property
+    def _seed_weights(self) -> dict[int, NDArray[np.int64]]:
+        """How often each training seed counts, likewise."""
+        seeds = sorted({key.seed for key in self.results if key.strategy is not None})
+        if not seeds:
+            return {}
+        drawn = resampled_seeds(len(seeds), resamples=self.options.resamples, seed=self.options.seed)
+        weights = np.vstack([np.ones_like(drawn[:1]), drawn])
+        return {seed: weights[:, column] for column, seed in enumerate(seeds)}
+
+    @cached_property
+    def _headline(self) -> dict[_GroupKey, Floats]:
+        """Samples of the headline of each group; the first is the value itself."""
+        return {group: self._over_seeds(keys, self._centre_mean) for group, keys in self._groups.items()}
+
+    @cached_property
+    def _curves(self) -> dict[tuple[float | None, Strategy], Floats]:
+        """Samples of the area under the curve of each strategy that has all budgets."""
+        budgets = sorted({budget for _, strategy, budget in self._groups if strategy is not None})
+        baseline = self._headline.get((None, None, 0))
+        curves = {}
+        for rarity, strategy in dict.fromkeys((rarity, strategy) for rarity, strategy, _ in self._groups):
+            if strategy is None or baseline is None:
+                continue
+            points = [self._headline.get((rarity, strategy, budget)) for budget in budgets]
+            complete = [point for point in points if point is not None]
+            if len(complete) == len(budgets):
+                curves[rarity, strategy] = area_under([0, *budgets], np.stack([baseline, *complete], axis=-1))
+        return curves
+
+    def _point(self, group: _GroupKey) -> Point:
+        rarity, strategy, budget = group
+        keys = self._groups[group]
+        all_slides = np.ones(len(self.slides), dtype=np.bool_)
+        lesions = [name for name in LESION_CLASSES if any(slide.lesion == name for slide in self.slides)]
+
+        def pooled(which: NDArray[np.bool_]) -> Estimate:
+            return self._estimate(self._over_seeds(keys, lambda key: self._pooled(key, which)))
+
+        return Point(
+            rarity=rarity,
+            strategy=strategy,
+            budget=budget,
+            dice=self._estimate(self._headline[group]),
+            seeds={key.seed: _number(self._centre_mean(key)[0]) for key in keys},
+            by_centre={centre: pooled(self._at(centre)) for centre in self.centres},
+            by_class={
+                lesion: pooled(np.array([slide.lesion == lesion for slide in self.slides])) for lesion in lesions
+            },
+            false_positive_mm2=self._estimate(self._over_seeds(keys, self._false_positive_mm2)),
+            dice_pooled=pooled(all_slides),
+            dice_slides=self._estimate(self._over_seeds(keys, lambda key: self._slide_mean(key, empty=np.nan))),
+            dice_slides_empty_one=self._estimate(
+                self._over_seeds(keys, lambda key: self._slide_mean(key, empty=1.0, everywhere=True))
+            ),
+        )
+
+    def _over_seeds(self, keys: Sequence[CellKey], figure: Callable[[CellKey], Floats]) -> Floats:
+        """The mean of a figure over the seeds of a group, in each resample."""
+        values = np.stack([figure(key) for key in keys], axis=-1)
+        if keys == [BASELINE]:
+            return values[:, 0]
+        weights = np.stack([self._seed_weights[key.seed] for key in keys], axis=-1)
+        return weighted_mean(values, weights)
+
+    def _counts(self, key: CellKey) -> NDArray[np.int64]:
+        """TP, FP, FN of each slide, (slides, 3)."""
+        found = {result.slide: result.agreement for result in self.results[key]}
+        return np.array([_triple(found[slide.slide]) for slide in self.slides], dtype=np.int64)
+
+    def _at(self, centre: str) -> NDArray[np.bool_]:
+        return np.array([slide.centre == centre for slide in self.slides])
+
+    def _pooled(self, key: CellKey, which: NDArray[np.bool_]) -> Floats:
+        return pooled_dice(self._counts(key)[which], self._weights[:, which])
+
+    def _centre_mean(self, key: CellKey) -> Floats:
+        dice = np.stack([self._pooled(key, self._at(centre)) for centre in self.headline_centres], axis=-1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a resample without the label anywhere
+            mean: Floats = np.nanmean(dice, axis=-1)
+        return mean
+
+    def _slide_mean(self, key: CellKey, *, empty: float, everywhere: bool = False) -> Floats:
+        """Mean Dice over slides; without ``everywhere`` only over those that hold the label."""
+        counts = self._counts(key)
+        total = 2 * counts[:, 0] + counts[:, 1] + counts[:, 2]
+        dice = np.where(total > 0, 2 * counts[:, 0] / np.maximum(total, 1), empty)
+        if not everywhere:
+            dice = np.where(counts[:, 0] + counts[:, 2] > 0, dice, np.nan)
+        return weighted_mean(np.broadcast_to(dice, self._weights.shape), self._weights)
+
+    def _false_positive_mm2(self, key: CellKey) -> Floats:
+        counts = self._counts(key)
+        area = np.where(counts[:, 0] + counts[:, 2] == 0, counts[:, 1] * (self.spacing_um / 1000) ** 2, np.nan)
+        return weighted_mean(np.broadcast_to(area, self._weights.shape), self._weights)
+
+    def _estimate(self, samples: Floats) -> Estimate:
+        """The value of all slides and seeds, the first sample, with the interval of the others."""
+        bounds = interval(samples[1:], self.options.level)
+        value = _number(samples[0])
+        if bounds is None or value is None:
+            return Estimate(value=value)
+        return Estimate(value=value, low=bounds[0], high=bounds[1])
+
+
+def choices(plans: Sequence[Plan], manifests: Mapping[CellKey, CellManifest]) -> tuple[Choice, ...]:
+    """What each strategy and budget has corrected, over the finished cells."""
+    groups: dict[_GroupKey, list[Plan]] = defaultdict(list)
+    for plan in plans:
+        if plan.key.strategy is not None and plan.key in manifests:
+            groups[plan.key.rarity, plan.key.strategy, plan.key.budget].append(plan)
+    found = []
+    for (rarity, strategy, budget), own in groups.items():
+        assert strategy is not None  # noqa: S101 - the baseline is no choice
+
+        def mean(figure: Callable[[Plan], float], own: Sequence[Plan] = own) -> float:
+            return float(np.mean([figure(plan) for plan in own]))
+
+        found.append(
+            Choice(
+                rarity=rarity,
+                strategy=strategy,
+                budget=budget,
+                patches=mean(lambda plan: len(plan.patches)),
+                holds_label=mean(lambda plan: float(np.mean([patch.holds_label for patch in plan.patches]))),
+                shifted=mean(lambda plan: float(np.mean([patch.shifted for patch in plan.patches]))),
+                slides=mean(lambda plan: len({patch.candidate.slide_id for patch in plan.patches})),
+                baseline_dice=mean(lambda plan: float(np.mean([patch.smoothed_dice for patch in plan.patches]))),
+                guard_refused=sum(_is_refused(manifests[plan.key]) for plan in own),
+            )
+        )
+    return tuple(found)
+
+
+def centre_pools(patches: Sequence[PoolPatch]) -> tuple[CentrePool, ...]:
+    """The query pools as the baseline sees them; ``patches`` are those that are not excluded."""
+    pools = []
+    for centre in sorted({patch.candidate.centre for patch in patches}):
+        own = [patch for patch in patches if patch.candidate.centre == centre]
+        scores = np.array([patch.candidate.score_mean for patch in own])
+        first, median, third = (float(value) for value in np.quantile(scores, [0.25, 0.5, 0.75]))
+        pools.append(
+            CentrePool(
+                centre=centre,
+                slides=len({patch.candidate.slide_id for patch in own}),
+                patches=len(own),
+                holds_label=sum(patch.holds_label for patch in own),
+                shifted=sum(patch.shifted for patch in own),
+                dice=Agreement.pooled(patch.agreement for patch in own).dice,
+                score_mean=float(scores.mean()),
+                score_quartiles=(first, median, third),
+            )
+        )
+    return tuple(pools)
+
+
+def score_qualities(patches: Sequence[PoolPatch], options: Evaluation) -> tuple[ScoreQuality, ...]:
+    """How well every score that was kept finds what is segmented badly."""
+    candidates = [patch.candidate for patch in patches]
+    scores = {
+        "score_mean": [candidate.score_mean for candidate in candidates],
+        "reference_key": [candidate.reference_key for candidate in candidates],
+        **{name: [candidate.extra[name] for candidate in candidates] for name in candidates[0].extra},
+    }
+    slides = [patch.candidate.slide_id for patch in patches]
+    weights = resampled_slides(slides, [0] * len(slides), resamples=_SPEARMAN_RESAMPLES, seed=options.seed)
+    wrong = np.array([1 - patch.smoothed_dice for patch in patches])
+    labelled = np.array([patch.holds_label or patch.candidate.tumour_fraction > 0 for patch in patches])
+    shifted = np.array([patch.shifted for patch in patches])
+    found = []
+    for name, listed in scores.items():
+        values = np.array(listed)
+        found.append(
+            ScoreQuality(
+                score=name,
+                spearman=_correlation(values, wrong, weights, options.level),
+                spearman_with_label=_correlation(
+                    values[labelled], wrong[labelled], weights[:, labelled], options.level
+                ),
+                auroc_shifted=auroc(values, shifted),
+            )
+        )
+    return tuple(found)
+
+
+def rarity_pools(selector: Selector, rarities: Sequence[float], seeds: Sequence[int]) -> tuple[RarityPool, ...]:
+    """What the pools of each rarity held."""
+    pools = []
+    for rarity in rarities:
+        offered = [selector.offered(rarity, seed) for seed in seeds]
+        pools.append(
+            RarityPool(
+                rarity=rarity,
+                patches=float(np.mean([len(pool) for pool in offered])),
+                shifted=float(np.mean([sum(patch.shifted for patch in pool) for pool in offered])),
+            )
+        )
+    return tuple(pools)
+
+
+def home_is_least_uncertain(pools: Sequence[CentrePool], home: Sequence[str]) -> bool | None:
+    """Whether the baseline is surer at every home centre than at any other; None without both kinds."""
+    scores = {pool.centre: pool.score_mean for pool in pools}
+    known = [scores[centre] for centre in scores if centre in home]
+    foreign = [scores[centre] for centre in scores if centre not in home]
+    return max(known) < min(foreign) if known and foreign else None
+
+
+def _correlation(x: Floats, y: Floats, weights: NDArray[np.int64], level: float) -> Estimate:
+    value = spearman(x, y)
+    if value is None:
+        return Estimate(value=None)
+    samples = [spearman(np.repeat(x, drawn), np.repeat(y, drawn)) for drawn in weights]
+    bounds = interval(np.array([np.nan if sample is None else sample for sample in samples]), level)
+    return Estimate(value=value) if bounds is None else Estimate(value=value, low=bounds[0], high=bounds[1])
+
+
+def _holds(result: SlideResult) -> bool:
+    return result.agreement.true_positive + result.agreement.false_negative > 0
+
+
+def _triple(agreement: Agreement) -> tuple[int, int, int]:
+    return agreement.true_positive, agreement.false_positive, agreement.false_negative
+
+
+def _is_refused(manifest: CellManifest) -> bool:
+    return manifest.guard is not None and manifest.guard.passed is False
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

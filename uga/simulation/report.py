@@ -1,0 +1,171 @@
+"""Everything that tells about an experiment: results, summary, tables, figures, one HTML page."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+import numpy as np
+
+from uga.measures import Measure
+from uga.output.files import write_atomic, write_json
+from uga.output.manifest import installed_versions
+from uga.simulation.analysis import (
+    Outcomes,
+    centre_pools,
+    choices,
+    home_is_least_uncertain,
+    rarity_pools,
+    score_qualities,
+)
+from uga.simulation.cells import SLIDES_FILE, read_cell
+from uga.simulation.figures import CAPTIONS, FIGURES_FOLDER, draw_figures
+from uga.simulation.findings import findings
+from uga.simulation.results import RESULTS_FILE, read_slides, write_results
+from uga.simulation.summary import Summary
+from uga.simulation.tables import markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from uga.simulation.cells import CellKey, CellManifest, Plan
+    from uga.simulation.pool import PoolPatch
+    from uga.simulation.results import SlideResult
+    from uga.simulation.selection import Selector
+    from uga.simulation.work import Experiment
+
+log = logging.getLogger(__name__)
+
+SUMMARY_FILE, TABLES_FILE, REPORT_FILE = "summary.json", "tables.md", "report.html"
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(
+    experiment: Experiment, plans: Sequence[Plan], patches: Sequence[PoolPatch], selector: Selector
+) -> Path:
+    """Write all reports over the cells that are finished.
+
+    Args:
+        experiment: The experiment.
+        plans: All its cells.
+        patches: The query pool, excluded patches too.
+        selector: What was offered to the cells.
+
+    Returns:
+        The HTML page.
+    """
+    manifests = {
+        plan.key: manifest
+        for plan in plans
+        if (manifest := read_cell(experiment.cell(plan.key))) is not None and manifest.identity == plan.identity
+    }
+    results = {key: read_slides(experiment.cell(key) / SLIDES_FILE) for key in manifests}
+    write_results(experiment.output / RESULTS_FILE, results)
+    kept = [patch for patch in patches if not experiment.config.query.exclusion.excludes(patch.candidate)]
+    summary = _summarise(experiment, plans, manifests, results, kept, selector)
+    write_json(experiment.output / SUMMARY_FILE, summary)
+    tables = markdown(summary)
+    text = "\n\n".join(f"### {title}\n\n{table}" for title, table in tables.items())
+    write_atomic(experiment.output / TABLES_FILE, f"{text}\n".encode())
+    figures = draw_figures(experiment.output / FIGURES_FOLDER, summary, kept)
+    page = experiment.output / REPORT_FILE
+    _write_page(page, summary, tables, figures)
+    if main := tables.get(f"Dice of {summary.label}"):
+        log.info("\n%s\n", main)
+    return page
+
+
+def _summarise(
+    experiment: Experiment,
+    plans: Sequence[Plan],
+    manifests: Mapping[CellKey, CellManifest],
+    results: Mapping[CellKey, Sequence[SlideResult]],
+    kept: Sequence[PoolPatch],
+    selector: Selector,
+) -> Summary:
+    config, runs = experiment.config, selector.runs
+    own = {
+        key: [result for result in listed if result.label == config.evaluation.label] for key, listed in results.items()
+    }
+    outcomes = Outcomes(own, config.evaluation, runs.ranked.spacing_um)
+    pools = centre_pools(kept)
+    home = tuple(pool.centre for pool in pools if pool.shifted == 0)
+    computed = [manifest for manifest in manifests.values() if manifest.shared_with is None]
+    trained = [manifest for manifest in computed if manifest.cell.strategy is not None]
+    return Summary(
+        data_notice=experiment.cohorts.notice,
+        name=config.name,
+        title=config.title,
+        description=config.description,
+        label=config.evaluation.shown_as,
+        unit=Measure(runs.ranked.uncertainty.measure).unit,
+        level=config.evaluation.level,
+        resamples=config.evaluation.resamples,
+        centres=outcomes.headline_centres if own else (),
+        test_slides=len(experiment.cohorts.test),
+        test_patients=len({case.patient for case in experiment.cohorts.test}),
+        compare_with=config.evaluation.compare_with,
+        cells=len(plans),
+        finished=len(manifests),
+        points=outcomes.points if own else (),
+        differences=outcomes.differences if own else (),
+        areas=outcomes.areas if own else (),
+        choices=choices(plans, manifests),
+        pool=pools,
+        rarities=rarity_pools(selector, config.query.rarity, config.grid.seeds),
+        scores=score_qualities(kept, config.evaluation),
+        home_centres=home,
+        home_is_least_uncertain=home_is_least_uncertain(pools, home),
+        baseline=runs.ranked.model,
+        config=config.model_dump(mode="json", exclude_none=True),
+        versions=installed_versions(),
+        computed_on=tuple(sorted({f"{each.computation}, {each.threads} threads" for each in computed})),
+        cell_seconds=_mean_seconds(trained),
+        updated=datetime.now(UTC),
+    )
+
+
+def _mean_seconds(manifests: Sequence[CellManifest]) -> dict[str, float]:
+    stages = dict.fromkeys(stage for manifest in manifests for stage in manifest.timings_s)
+    return {
+        stage: round(float(np.mean([manifest.timings_s.get(stage, 0.0) for manifest in manifests])), 1)
+        for stage in stages
+    }
+
+
+def _write_page(path: Path, summary: Summary, tables: Mapping[str, str], figures: Sequence[Path]) -> None:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("simulation.html.j2").render(
+        summary=summary,
+        findings=findings(summary),
+        tables={title: _rows(table) for title, table in tables.items()},
+        figures={
+            file.stem: "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode() for file in figures
+        },
+        captions=CAPTIONS,
+        config=_flat(summary.config),
+    )
+    write_atomic(path, page.encode())
+
+
+def _rows(table: str) -> list[list[str]]:
+    """The cells of a Markdown table, its head first."""
+    head, _, *rows = table.splitlines()
+    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in (head, *rows)]
+
+
+def _flat(content: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
+    """Keys and values of nested tables, with dotted keys."""
+    flat: list[tuple[str, str]] = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            flat += _flat(value, f"{prefix}{key}.")
+        else:
+            flat.append((f"{prefix}{key}", str(value)))
+    return flat

@@ -1,0 +1,233 @@
+"""A whole experiment, from the configuration to the report: what `uga simulate` does."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uga.cohort import FailureRecord, write_failures
+from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory
+from uga.output.files import write_atomic, write_json
+from uga.output.schema import Record
+from uga.processes import Job, run_together
+from uga.progress import duration
+from uga.simulation.baseline import baseline_model
+from uga.simulation.cells import Identifier, Plan, cell_keys, read_cell
+from uga.simulation.pool import PATCHES_FILE, open_runs, read_patches, write_patches
+from uga.simulation.report import write_report
+from uga.simulation.segmenting import segment_pool
+from uga.simulation.selection import Selector
+from uga.simulation.sources import prepare
+from uga.simulation.work import Experiment, carry_out, share
+from uga.stopping import stopping_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from uga.simulation.config import LoadedConfig
+    from uga.simulation.workers import Compute, Slot
+
+log = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.json"
+_LOCK_FILE = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationRequest:
+    """What is simulated, from what, where.
+
+    Attributes:
+        loaded: The configuration.
+        output: Folder of the experiment; a second run with it goes on.
+        data: Folder with the user's slides or tiles, if the configuration reads one.
+        model: Baseline in place of the configuration's.
+        compute: Where to compute.
+        only_report: Work on no cell, report those that are finished.
+    """
+
+    loaded: LoadedConfig
+    output: Path
+    compute: Compute
+    data: Path | None = None
+    model: Path | None = None
+    only_report: bool = False
+
+
+class CellFailure(Record):
+    """A cell that could not be carried out."""
+
+    cell: str
+    error: str
+    code: int
+
+
+def simulate(request: SimulationRequest) -> ExitCode:
+    """Carry out an experiment; a second call goes on where a killed one stopped, and redoes what has changed.
+
+    Returns:
+        OK; SLIDE_FAILED if a cell failed; DEFECT if UGA itself is at fault. The report is over the finished cells.
+
+    Raises:
+        UgaError: the experiment cannot be carried out.
+    """
+    output, config = request.output, request.loaded.config
+    with _own(output):
+        write_atomic(output / CONFIG_FILE, (config.model_dump_json(indent=2, exclude_none=True) + "\n").encode())
+        cohorts = prepare(request.loaded, output / "data", request.data)
+        cohorts.check()
+        log.info("%d query slides, %d test slides.", len(cohorts.query), len(cohorts.test))
+        slots = request.compute.slots
+        model = baseline_model(request.loaded, cohorts, output / "baseline", request.compute, given=request.model)
+        experiment = Experiment(output, config, cohorts, model.path)
+        segment_pool(cohorts.query, model, experiment.pool, config, slots)
+        runs = open_runs(experiment.pool, cohorts, model)
+        patches = read_patches(runs, cohorts, config.evaluation.label)
+        write_patches(experiment.pool / PATCHES_FILE, patches)
+        selector = Selector(patches, runs, config.query, slots[0].enter())
+        identifier = Identifier(config, cohorts, runs)
+        plans = []
+        for key in cell_keys(config):
+            selected = selector.select(key)
+            plans.append(Plan(key, selected, identifier.identify(key, selected)))
+        failures = [] if request.only_report else _work_on(_waiting(plans, experiment), experiment, slots)
+        write_failures(output, [FailureRecord(slide=each.cell, error=each.error) for each in failures])
+        page = write_report(experiment, plans, patches, selector)
+    log.info("Open %s", page)
+    return ExitCode(max((each.code for each in failures), default=ExitCode.OK))
+
+
+@contextmanager
+def _own(output: Path) -> Iterator[None]:
+    """Holds the folder for this process; the system lets go of it however the process ends."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock = os.open(output / _LOCK_FILE, os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise UserError(f"The folder {output} cannot be written ({error.strerror}); name another one.") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"Another run works in {output}; wait for it or name another folder.") from error
+        yield
+    finally:
+        os.close(lock)
+
+
+def _waiting(plans: Sequence[Plan], experiment: Experiment) -> list[list[Plan]]:
+    """The cells that are left to do, those of one identity together; results that are there already are shared."""
+    left, known = [], {}
+    for plan in plans:
+        manifest = read_cell(experiment.cell(plan.key))
+        if manifest is not None and manifest.identity == plan.identity:
+            known[plan.identity] = (experiment.cell(plan.key), manifest)
+        else:
+            left.append(plan)
+    groups: dict[str, list[Plan]] = {}
+    for plan in left:
+        if plan.identity in known:
+            share(plan, *known[plan.identity], experiment)
+        else:
+            groups.setdefault(plan.identity, []).append(plan)
+    trained = sum(group[0].key.strategy is not None for group in groups.values())
+    log.info(
+        "%d cells, %d finished already; %d ensembles to fine-tune for the others.",
+        len(plans),
+        len(plans) - sum(map(len, groups.values())),
+        trained,
+    )
+    return list(groups.values())
+
+
+def _work_on(groups: Sequence[Sequence[Plan]], experiment: Experiment, slots: Sequence[Slot]) -> list[CellFailure]:
+    """Work on all cells, several at the same time if there are slots; a failed cell costs the others nothing."""
+    if not groups:
+        return []
+    slots = slots[: len(groups)]
+    with tempfile.TemporaryDirectory(prefix="uga-") as folder:
+        queue = _Queue(Path(folder), len(groups), time.time())
+        if len(slots) == 1:
+            _work(slots[0], groups, experiment, queue)
+        else:
+            run_together(
+                [
+                    Job(
+                        f"The cells on {slot.device}",
+                        _work_as_process,
+                        (slot, groups, experiment, queue),
+                        "start again to go on with the cells that are left, with a smaller --parallel",
+                    )
+                    for slot in slots
+                ]
+            )
+        return queue.failures()
+
+
+@dataclass(frozen=True)
+class _Queue:
+    """Which cells are taken and done, told among processes by files that only one of them can make."""
+
+    folder: Path
+    total: int
+    started: float
+
+    def take(self, number: int) -> bool:
+        try:
+            (self.folder / f"{number}.taken").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def done(self, number: int, plans: Sequence[Plan], failure: CellFailure | None) -> None:
+        """Note that a cell is done, and tell how much is left."""
+        if failure is not None:
+            write_json(self.folder / f"{number}.failed", failure)
+        (self.folder / f"{number}.done").touch()
+        count = len(list(self.folder.glob("*.done")))
+        spent = time.time() - self.started
+        left = f"{duration(spent / count * (self.total - count))} left" if count < self.total else "all done"
+        names = str(plans[0].key) + (f" (and {len(plans) - 1} like it)" if len(plans) > 1 else "")
+        log.info("%d of %d: %s %s; %s.", count, self.total, names, "done" if failure is None else "failed", left)
+
+    def failures(self) -> list[CellFailure]:
+        return [CellFailure.model_validate_json(file.read_bytes()) for file in sorted(self.folder.glob("*.failed"))]
+
+
+def _work_as_process(slot: Slot, groups: Sequence[Sequence[Plan]], experiment: Experiment, queue: _Queue) -> None:
+    with stopping_on_signals():
+        _work(slot, groups, experiment, queue)
+
+
+def _work(slot: Slot, groups: Sequence[Sequence[Plan]], experiment: Experiment, queue: _Queue) -> None:
+    for number, plans in enumerate(groups):
+        if queue.take(number):
+            log.info("Working on %s.", plans[0].key)
+            queue.done(number, plans, _attempt(plans, experiment, slot))
+
+
+def _attempt(plans: Sequence[Plan], experiment: Experiment, slot: Slot) -> CellFailure | None:
+    """Carry out a cell; whatever goes wrong is this cell's failure, and the others go on."""
+    name = plans[0].key.name
+    try:
+        carry_out(plans, experiment, slot)
+    except UgaError as error:
+        return _failed(name, str(error))
+    except Exception as error:
+        if is_out_of_memory(error):
+            return _failed(name, "memory ran out; use a smaller --parallel or a device with more.")
+        log.exception("%s: unexpected error", name)
+        return _failed(name, f"a defect of UGA ({type(error).__name__}); report it with the log.", ExitCode.DEFECT)
+    return None
+
+
+def _failed(name: str, sentence: str, code: ExitCode = ExitCode.SLIDE_FAILED) -> CellFailure:
+    log.error("%s: %s", name, sentence)
+    return CellFailure(cell=name, error=sentence, code=int(code))

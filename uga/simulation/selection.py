@@ -1,0 +1,122 @@
+"""Which patches a cell corrects."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from uga.errors import UserError
+from uga.features import PatchEncoder, features_of
+from uga.ranking import Scope, rank
+from uga.ranking.noise import uniform
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from uga.exporting import FinishedRuns
+    from uga.ranking import Candidate
+    from uga.simulation.cells import CellKey
+    from uga.simulation.config import Query
+    from uga.simulation.pool import PoolPatch
+
+_PLACE = tuple[str, int, int]
+
+
+@dataclass
+class Selector:
+    """Selects the patches of cells from one pool.
+
+    Args:
+        patches: The query pool.
+        runs: The segmented slides it is of.
+        query: What can be queried.
+        device: Where patches are encoded, if a strategy looks at them.
+    """
+
+    patches: Sequence[PoolPatch]
+    runs: FinishedRuns
+    query: Query
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self._features: dict[_PLACE, NDArray[np.float32]] = {}
+
+    def select(self, key: CellKey) -> tuple[PoolPatch, ...]:
+        """The patches of a cell, centre by centre, best first.
+
+        Raises:
+            UserError: the pool cannot have the rarity that was asked for, or a strategy needs what it lacks.
+        """
+        if key.strategy is None:
+            return ()
+        offered = self.offered(key.rarity, key.seed)
+        chosen = rank(
+            [patch.candidate for patch in offered],
+            top=key.budget,
+            strategy=key.strategy,
+            exclusion=self.query.exclusion,
+            scope=Scope.CENTRE,
+            seed=key.seed,
+            per_slide_cap=self.query.per_slide_cap,
+            features=self._look,
+        )
+        by_place = {patch.candidate.place: patch for patch in offered}
+        ranked = [by_place[candidate.place] for candidate in chosen]
+        return tuple(sorted(ranked, key=lambda patch: patch.candidate.centre))  # stable: keeps the order at a centre
+
+    def offered(self, rarity: float | None, seed: int) -> list[PoolPatch]:
+        """The patches that are not excluded, thinned so that a share ``rarity`` of each centre's is shifted."""
+        kept = [patch for patch in self.patches if not self.query.exclusion.excludes(patch.candidate)]
+        if not kept:
+            raise UserError("Every patch of the query pool is excluded; set query.exclusion to none.")
+        if rarity is None:
+            return kept
+        by_centre: dict[str, list[PoolPatch]] = defaultdict(list)
+        for patch in kept:
+            by_centre[patch.candidate.centre].append(patch)
+        return [patch for centre in sorted(by_centre) for patch in thinned(by_centre[centre], rarity, seed)]
+
+    def _look(self, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
+        unknown = [candidate for candidate in candidates if candidate.place not in self._features]
+        if unknown:
+            found = features_of(unknown, self._encoder, self.runs.open)
+            self._features |= {each.place: vector for each, vector in zip(unknown, found, strict=True)}
+        return np.stack([self._features[candidate.place] for candidate in candidates])
+
+    @cached_property
+    def _encoder(self) -> PatchEncoder:
+        return PatchEncoder(self.runs.model, self.device)
+
+
+def thinned(patches: Sequence[PoolPatch], rarity: float, seed: int) -> list[PoolPatch]:
+    """Patches of which a share ``rarity`` is shifted, one at least: as many of them as there can be.
+
+    Which are left out is a matter of the seed.
+
+    Raises:
+        UserError: there are no shifted patches, or no others.
+    """
+    groups = {shifted: [patch for patch in patches if patch.shifted is shifted] for shifted in (True, False)}
+    shifted, others = groups[True], groups[False]
+    if not shifted or (rarity < 1 and not others):
+        raise UserError(
+            f"The query pool of {patches[0].candidate.centre} has {len(shifted)} shifted patches and {len(others)} "
+            f"others, so no share of {rarity:g} can be drawn; leave out query.rarity."
+        )
+    if rarity >= 1:
+        return shifted
+    wanted = max(1, round(len(others) * rarity / (1 - rarity)))
+    if wanted > len(shifted):
+        wanted, others = len(shifted), _drawn(others, round(len(shifted) * (1 - rarity) / rarity), seed)
+    return _drawn(shifted, wanted, seed) + list(others)
+
+
+def _drawn(patches: Sequence[PoolPatch], count: int, seed: int) -> list[PoolPatch]:
+    return sorted(patches, key=lambda patch: uniform(patch.candidate, seed, "pool"))[:count]

@@ -1,0 +1,109 @@
+"""Pure functions of counts and scores: pooled Dice, bootstrap over patients and seeds, areas, rank correlation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+
+def resampled_slides(patients: Sequence[Hashable], strata: Sequence[Hashable], *, resamples: int, seed: int) -> Ints:
+    """How often each slide is drawn in each resample, (resamples, slides).
+
+    Patients are drawn with replacement within their stratum, with all their slides. A patient whose slides lie in
+    several strata belongs to that of its first slide. A stratum of one patient never changes.
+
+    Args:
+        patients: Of each slide.
+        strata: Of each slide.
+        resamples: How many.
+        seed: Same seed and slides, same resamples.
+    """
+    rng = np.random.default_rng([seed, 1])
+    slides: dict[Hashable, list[int]] = defaultdict(list)
+    members: dict[Hashable, list[Hashable]] = defaultdict(list)
+    for index, (patient, stratum) in enumerate(zip(patients, strata, strict=True)):
+        if patient not in slides:
+            members[stratum].append(patient)
+        slides[patient].append(index)
+    drawn = np.zeros((resamples, len(patients)), dtype=np.int64)
+    for own in members.values():
+        counts = rng.multinomial(len(own), [1 / len(own)] * len(own), size=resamples)
+        for column, patient in enumerate(own):
+            drawn[:, slides[patient]] = counts[:, [column]]
+    return drawn
+
+
+def resampled_seeds(count: int, *, resamples: int, seed: int) -> Ints:
+    """How often each of ``count`` training seeds is drawn in each resample, (resamples, count)."""
+    return np.random.default_rng([seed, 2]).multinomial(count, [1 / count] * count, size=resamples).astype(np.int64)
+
+
+def pooled_dice(counts: Ints, weights: Ints) -> Floats:
+    """2 TP / (2 TP + FP + FN) over all slides together; NaN where the label is neither there nor found.
+
+    Args:
+        counts: TP, FP, FN of each slide, (..., slides, 3).
+        weights: How often each slide counts, (resamples, slides).
+
+    Returns:
+        (resamples, ...).
+    """
+    sums = np.tensordot(weights, counts, axes=(1, -2))
+    true_positive, false_positive, false_negative = np.moveaxis(sums, -1, 0)
+    total = 2 * true_positive + false_positive + false_negative
+    dice: Floats = np.divide(2 * true_positive, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return dice
+
+
+def weighted_mean(values: Floats, weights: Ints) -> Floats:
+    """Mean over the last axis, by weights of the same shape; NaN counts for nothing, and NaN where nothing counts."""
+    there = np.isfinite(values)
+    used = np.where(there, weights, 0)
+    total = used.sum(axis=-1)
+    sums = (np.where(there, values, 0.0) * used).sum(axis=-1)
+    mean: Floats = np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
+    return mean
+
+
+def interval(samples: Floats, level: float) -> tuple[float, float] | None:
+    """Percentile interval of bootstrap samples; None if fewer than nine in ten are numbers."""
+    there = samples[np.isfinite(samples)]
+    if len(there) < 0.9 * len(samples):
+        return None
+    low, high = np.quantile(there, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def area_under(budgets: Sequence[float], values: Floats) -> Floats:
+    """Area under values (..., budgets) over budgets, by trapezoids, divided by the range: a mean over the budgets."""
+    steps = np.diff(np.asarray(budgets, dtype=np.float64))
+    middles = (values[..., 1:] + values[..., :-1]) / 2
+    area: Floats = (middles * steps).sum(axis=-1) / steps.sum()
+    return area
+
+
+def spearman(x: Floats, y: Floats) -> float | None:
+    """Spearman's rank correlation; None where one of the two does not vary."""
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(stats.spearmanr(x, y).statistic)
+
+
+def auroc(scores: Floats, positive: NDArray[np.bool_]) -> float | None:
+    """Chance that a positive has a higher score than another, ties counting half; None without both kinds."""
+    count = int(positive.sum())
+    if count in (0, len(positive)):
+        return None
+    ranks = stats.rankdata(scores)
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))

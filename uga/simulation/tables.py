@@ -1,0 +1,183 @@
+"""The summary of an experiment as Markdown tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from uga.simulation.summary import Difference, Estimate, Point, Summary
+
+
+def markdown(summary: Summary) -> dict[str, str]:
+    """Every table there is something for, by its title."""
+    tables = {
+        f"Dice of {summary.label}": _dice(summary),
+        "By centre": _by(summary, lambda point: point.by_centre),
+        "By lesion class": _by_class(summary),
+        f"Differences from {summary.compare_with}": _differences(summary),
+        "Area under the label-efficiency curve": _areas(summary),
+        "Other conventions of Dice": _conventions(summary),
+        "What was corrected": _choices(summary),
+        "Query pools by the baseline": _pool(summary),
+        "Scores against errors": _scores(summary),
+        "Pools by rarity": _rarities(summary),
+    }
+    return {title: table for title, table in tables.items() if table}
+
+
+def told(estimate: Estimate | None, *, signed: bool = False) -> str:
+    """Such as ``0.812 (0.790 to 0.831)``."""
+    if estimate is None or estimate.value is None:
+        return ""
+    form = "+.3f" if signed else ".3f"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:{form}}"
+    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
+
+
+def named(point: Point | Difference) -> str:
+    """The strategy of a row, with the rarity of its pool."""
+    name = "baseline" if point.strategy is None else str(point.strategy)
+    return name if point.rarity is None else f"{name}, {100 * point.rarity:g} % shifted"
+
+
+def _dice(summary: Summary) -> str:
+    budgets = sorted({point.budget for point in summary.points})
+    names = list(dict.fromkeys(named(point) for point in summary.points))
+    found = {(named(point), point.budget): point for point in summary.points}
+    rows = [
+        [name, *(told(point.dice) if (point := found.get((name, budget))) else "" for budget in budgets)]
+        for name in names
+    ]
+    return _table(["strategy", *(f"{budget} patches" for budget in budgets)], rows)
+
+
+def _by(summary: Summary, part: Callable[[Point], dict[str, Estimate]]) -> str:
+    groups = list(dict.fromkeys(group for point in summary.points for group in part(point)))
+    if not groups or groups == ["unknown"]:
+        return ""
+    rows = [
+        [named(point), str(point.budget), *(told(part(point).get(group)) for group in groups)]
+        for point in summary.points
+    ]
+    return _table(["strategy", "patches", *groups], rows)
+
+
+def _by_class(summary: Summary) -> str:
+    table = _by(summary, lambda point: {k: v for k, v in point.by_class.items() if k not in ("negative", "unknown")})
+    if not table or not any("negative" in point.by_class for point in summary.points):
+        return table
+    head, rule, *rows = table.splitlines()
+    lines = [f"{head} negative, mm² false a slide |", f"{rule}---|"]
+    lines += [f"{row} {told(point.false_positive_mm2)} |" for row, point in zip(rows, summary.points, strict=True)]
+    return "\n".join(lines)
+
+
+def _differences(summary: Summary) -> str:
+    budgets = list(dict.fromkeys(each.budget for each in summary.differences))
+    names = list(dict.fromkeys(named(each) for each in summary.differences))
+    found = {(named(each), each.budget): each for each in summary.differences}
+    rows = [
+        [
+            name,
+            *(_starred(each) if (each := found.get((name, budget))) else "" for budget in budgets),
+        ]
+        for name in names
+    ]
+    return _table(["strategy", *("area" if each is None else f"{each} patches" for each in budgets)], rows)
+
+
+def _starred(difference: Difference) -> str:
+    text = told(difference.dice, signed=True)
+    return f"**{text}**" if difference.dice.excludes_zero else text
+
+
+def _areas(summary: Summary) -> str:
+    return _table(["strategy", "area"], ([named(each), told(each.dice)] for each in summary.areas))  # type: ignore[arg-type]
+
+
+def _conventions(summary: Summary) -> str:
+    rows = [
+        [
+            named(point),
+            str(point.budget),
+            told(point.dice),
+            told(point.dice_pooled),
+            told(point.dice_slides),
+            told(point.dice_slides_empty_one),
+        ]
+        for point in summary.points
+    ]
+    head = ["strategy", "patches", "mean of centres", "pooled", "mean of slides with it", "mean of slides, empty = 1"]
+    return _table(head, rows)
+
+
+def _choices(summary: Summary) -> str:
+    rows = [
+        [
+            named(each),  # type: ignore[arg-type]
+            str(each.budget),
+            f"{each.patches:.0f}",
+            f"{100 * each.holds_label:.0f} %",
+            f"{100 * each.shifted:.0f} %",
+            f"{each.slides:.1f}",
+            f"{each.baseline_dice:.3f}",
+            str(each.guard_refused),
+        ]
+        for each in summary.choices
+    ]
+    head = [
+        "strategy",
+        "patches a centre",
+        "patches",
+        f"hold {summary.label}",
+        "shifted",
+        "slides",
+        "their Dice by the",
+    ]
+    return _table([*head[:-1], f"{head[-1]} baseline", "refused by the guard"], rows)
+
+
+def _pool(summary: Summary) -> str:
+    rows = [
+        [
+            f"{pool.centre} (home)" if pool.centre in summary.home_centres else pool.centre,
+            str(pool.slides),
+            str(pool.patches),
+            str(pool.holds_label),
+            str(pool.shifted),
+            "" if pool.dice is None else f"{pool.dice:.3f}",
+            f"{pool.score_mean:.4f}",
+        ]
+        for pool in summary.pool
+    ]
+    head = ["centre", "slides", "patches", f"hold {summary.label}", "shifted", "Dice", "mean patch score"]
+    return _table(head, rows)
+
+
+def _scores(summary: Summary) -> str:
+    rows = [
+        [
+            each.score,
+            told(each.spearman, signed=True),
+            told(each.spearman_with_label, signed=True),
+            "" if each.auroc_shifted is None else f"{each.auroc_shifted:.3f}",
+        ]
+        for each in summary.scores
+    ]
+    head = ["score", "Spearman with 1 - Dice, all patches", f"patches with {summary.label}", "AUROC of shifted"]
+    return _table(head, rows)
+
+
+def _rarities(summary: Summary) -> str:
+    rows = [[f"{100 * pool.rarity:g} %", f"{pool.patches:.0f}", f"{pool.shifted:.0f}"] for pool in summary.rarities]
+    return _table(["asked for", "patches", "shifted"], rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    if not lines:
+        return ""
+    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *lines])
