@@ -23,7 +23,7 @@ def _show(name: str | None) -> None:
         raise typer.Exit
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - each parameter is an option of the command
     config: Annotated[
         str,
         typer.Argument(
@@ -70,7 +70,7 @@ def simulate(
     """
     from uga.simulation.config import load_config  # noqa: PLC0415 - --help should not wait for torch
     from uga.simulation.run import SimulationRequest  # noqa: PLC0415
-    from uga.simulation.run import simulate as run
+    from uga.simulation.run import simulate as run  # noqa: PLC0415
     from uga.simulation.workers import Compute  # noqa: PLC0415
     from uga.training.workers import resolve_devices  # noqa: PLC0415
 

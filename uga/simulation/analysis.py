@@ -120,13 +120,25 @@ class Outcomes:
             groups[key.rarity, key.strategy, key.budget].append(key)
         return {name: sorted(keys, key=lambda key: key.seed) for name, keys in groups.items()}
 
+    @property
+    def lone_patients(self) -> int:
+        """Patients that are alone in their stratum."""
+        patients: dict[tuple[str, bool], set[str]] = defaultdict(set)
+        for slide, stratum in zip(self.slides, self._strata, strict=True):
+            patients[stratum].add(slide.patient)
+        return sum(len(own) == 1 for own in patients.values())
+
+    @property
+    def _strata(self) -> list[tuple[str, bool]]:
+        """Slides are exchanged within their centre, and within those with or without the label."""
+        return [(slide.centre, _holds(slide)) for slide in self.slides]
+
     @cached_property
     def _weights(self) -> NDArray[np.int64]:
         """How often each slide counts: once in the first row, then as in each resample."""
-        positive = {slide.slide for slide in self.slides if _holds(slide)}
         drawn = resampled_slides(
             [slide.patient for slide in self.slides],
-            [(slide.centre, slide.slide in positive) for slide in self.slides],
+            self._strata,
             resamples=self.options.resamples,
             seed=self.options.seed,
         )

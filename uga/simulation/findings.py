@@ -12,15 +12,29 @@ if TYPE_CHECKING:
     from uga.simulation.summary import Difference, Summary
 
 _ENOUGH_SPEARMAN = 0.5
+_FEW_SEEDS = 3
 
 
 def findings(summary: Summary) -> list[str]:
     """Sentences, the most important first; nothing is said that no finished cell shows."""
+    return _reservations(summary) + _gains(summary) + _comparisons(summary) + _uncertainty(summary)
+
+
+def _reservations(summary: Summary) -> list[str]:
+    said = []
     if summary.finished < summary.cells:
-        said = [f"Only {summary.finished} of {summary.cells} cells are finished; what follows is about those."]
-    else:
-        said = []
-    return said + _gains(summary) + _comparisons(summary) + _uncertainty(summary)
+        said.append(f"Only {summary.finished} of {summary.cells} cells are finished; what follows is about those.")
+    if summary.seeds < _FEW_SEEDS:
+        said.append(
+            f"{'One seed was' if summary.seeds == 1 else f'{summary.seeds} seeds were'} run, so the intervals say "
+            f"{'nothing' if summary.seeds == 1 else 'little'} of how far a repetition may differ."
+        )
+    if summary.lone_patients:
+        said.append(
+            f"{summary.lone_patients} of {summary.test_patients} test patients have no other of their kind at their "
+            "centre to be exchanged with, so the intervals are too narrow."
+        )
+    return said
 
 
 def _gains(summary: Summary) -> list[str]:
@@ -75,7 +89,7 @@ def _uncertainty(summary: Summary) -> list[str]:
     if main is not None and main.spearman.value is not None:
         reaches = "reaches" if main.spearman.value >= _ENOUGH_SPEARMAN else "does not reach"
         said.append(
-            f"Spearman's correlation of the patch score with 1 - Dice of the baseline, over the patches of the pool, is "
+            "Spearman's correlation of the patch score with 1 - Dice of the baseline, over the patches of the pool, is "
             f"{told(main.spearman, signed=True)}; it {reaches} {_ENOUGH_SPEARMAN:g}."
         )
     return said

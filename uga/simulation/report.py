@@ -108,6 +108,8 @@ def _summarise(
         centres=outcomes.headline_centres if own else (),
         test_slides=len(experiment.cohorts.test),
         test_patients=len({case.patient for case in experiment.cohorts.test}),
+        lone_patients=outcomes.lone_patients if own else 0,
+        seeds=len({key.seed for key in own if key.strategy is not None}),
         compare_with=config.evaluation.compare_with,
         cells=len(plans),
         finished=len(manifests),

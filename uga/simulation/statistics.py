@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 
+_EPSILON = 1e-12
+
+
 def resampled_slides(patients: Sequence[Hashable], strata: Sequence[Hashable], *, resamples: int, seed: int) -> Ints:
     """How often each slide is drawn in each resample, (resamples, slides).
 
@@ -77,9 +80,12 @@ def weighted_mean(values: Floats, weights: Ints) -> Floats:
 
 
 def interval(samples: Floats, level: float) -> tuple[float, float] | None:
-    """Percentile interval of bootstrap samples; None if fewer than nine in ten are numbers."""
+    """Percentile interval of bootstrap samples; None if fewer than nine in ten are numbers, or if they do not vary.
+
+    Samples that do not vary come from too few patients and seeds: an interval of no width would claim certainty.
+    """
     there = samples[np.isfinite(samples)]
-    if len(there) < 0.9 * len(samples):
+    if len(there) < 0.9 * len(samples) or np.ptp(there) < _EPSILON:
         return None
     low, high = np.quantile(there, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -146,6 +146,9 @@ class Summary(Record):
     centres: tuple[str, ...]
     test_slides: int
     test_patients: int
+    lone_patients: int
+    """Test patients that are alone in their stratum, so that no resample leaves them out."""
+    seeds: int
     compare_with: Strategy
     cells: int
     finished: int

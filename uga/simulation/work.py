@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -138,6 +139,8 @@ def carry_out(plans: Sequence[Plan], experiment: Experiment, slot: Slot) -> None
             learnt.model.path.rename(folder / MODEL_FOLDER)
         finish(plan, folder, manifest, shared_with=None if plan is first else first.key.name)
     shutil.rmtree(work, ignore_errors=True)
+    with suppress(OSError):  # others are at work in it
+        work.parent.rmdir()
 
 
 def share(plan: Plan, source: Path, manifest: CellManifest, experiment: Experiment) -> None:

@@ -48,6 +48,8 @@ def prepare(data: VirtualData, folder: Path) -> Cohorts:
 
 
 def _draw(folder: Path, wanted: Sequence[SlideSpec]) -> tuple[Case, ...]:
+    if not wanted:
+        return ()
     progress = ProgressLog(f"slides to {folder.name}", unit="%")
     return tuple(
         Case(
