@@ -128,15 +128,18 @@ def _trained(training: BaselineTraining, cohorts: Cohorts, folder: Path, compute
             replay_patches=training.replay_patches,
             name="baseline",
         ),
-        ComputeOptions(
-            devices=compute.devices, parallel=compute.parallel, threads=compute.threads, augmentation_processes=0
-        )
-        if compute.devices == ("cpu",)
-        else ComputeOptions(devices=compute.devices, parallel=compute.parallel),
+        _compute_options(compute),
     )
     write_atomic(request_file, request.encode())
     shutil.rmtree(work, ignore_errors=True)
     return model
+
+
+def _compute_options(compute: Compute) -> ComputeOptions:
+    """On a CPU without loader processes, so that a repetition gives the same weights."""
+    if compute.devices != ("cpu",):
+        return ComputeOptions(devices=compute.devices, parallel=compute.parallel)
+    return ComputeOptions(parallel=compute.parallel, threads=compute.slots[0].threads, augmentation_processes=0)
 
 
 def _request(training: BaselineTraining, cohorts: Cohorts) -> str:
