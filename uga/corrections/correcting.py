@@ -134,7 +134,7 @@ def _read(package: Package, path: Path, model: Model) -> Reading:
         values = set(np.unique(labels).tolist())
         if values == {NOT_JUDGED}:
             raise UserError(f"{path} is white all over, which means not judged; paint the labels into it.")
-        if values == {0, NOT_JUDGED}:
+        if values == {0, NOT_JUDGED} and not package.is_accepted(path):
             # Most likely a black and white mask, whose white was meant as a label and would be lost.
             raise UserError(
                 f"{path} is black and white only, and white means not judged; paint labels in their colours, or mark "

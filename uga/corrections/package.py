@@ -68,6 +68,11 @@ class Package:
         return self.folder / PREDICTION_FILE
 
     @property
+    def correction_file(self) -> Path:
+        """The corrected label map, if there is one."""
+        return self.folder / CORRECTION_FILE
+
+    @property
     def annotation_file(self) -> Path:
         """The outlines on the slide."""
         return self.folder / ANNOTATION_FILE
@@ -75,6 +80,12 @@ class Package:
     def is_exported(self, file: Path, exported: PackageFile) -> bool:
         """Whether a file is there, as it was exported."""
         return file.is_file() and sha256_file(file) == exported.sha256
+
+    def is_accepted(self, file: Path) -> bool:
+        """Whether a file is the label map that a reviewer accepted, to the byte."""
+        review = self.record.review
+        accepted = None if review is None else review.correction_sha256
+        return file == self.correction_file and file.is_file() and sha256_file(file) == accepted
 
     def read_labels(self, file: Path, model: Model) -> NDArray[np.uint8]:
         """A label map of the patch, uint8 (size_px, size_px).

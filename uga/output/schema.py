@@ -180,11 +180,15 @@ class PackageFiles(Record):
 
 
 class Review(Record):
-    """What a reviewer decided about a package; nothing is learnt from a skipped one."""
+    """What a reviewer decided about a package; nothing is learnt from a skipped one.
+
+    ``correction_sha256`` is the hash of the ``correction.png`` that was accepted.
+    """
 
     state: Literal["corrected", "confirmed", "skipped"]
     reviewer: str
     at: AwareDatetime
+    correction_sha256: Sha256 | None = None
 
 
 class PatchRecord(Record):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from uga.corrections.package import CORRECTION_FILE
-from uga.output.schema import NOT_JUDGED
+from uga.corrections.package import open_package
+from uga.output.files import sha256_file, write_json
+from uga.output.package import RECORD_FILE
+from uga.output.schema import NOT_JUDGED, Review
 from uga.training.dataset import open_reference
 
 if TYPE_CHECKING:
@@ -19,9 +22,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from uga.corrections.package import Package
     from uga.exporting import FinishedRuns
     from uga.simulation.pool import PoolPatch
     from uga.simulation.sources import Cohorts
+
+
+_REVIEWER = "reference"
 
 
 def correct(
@@ -51,7 +58,21 @@ def correct(
             labels = reference.read(patch.candidate.region)
         saved = np.where(labels == cohorts.mapping.ignore_label, np.uint8(NOT_JUDGED), labels)
         saved[unsure(labels, unsure_um / grid.spacing_um)] = NOT_JUDGED
-        Image.fromarray(saved).save(package / CORRECTION_FILE)
+        _review(open_package(package), saved)
+
+
+def _review(package: Package, labels: NDArray[np.uint8]) -> None:
+    """Save a correction and what was decided; a patch of which nothing is judged is skipped."""
+    state: Literal["corrected", "confirmed", "skipped"] = "corrected"
+    if (labels == NOT_JUDGED).all():
+        state = "skipped"
+    elif np.array_equal(labels, np.asarray(Image.open(package.prediction_file))):
+        state = "confirmed"  # what was predicted right is learnt from too
+    else:
+        Image.fromarray(labels).save(package.correction_file)
+    accepted = sha256_file(package.correction_file) if state == "corrected" else None
+    review = Review(state=state, reviewer=_REVIEWER, at=datetime.now(UTC), correction_sha256=accepted)
+    write_json(package.folder / RECORD_FILE, package.record.model_copy(update={"review": review}))
 
 
 def unsure(labels: NDArray[np.uint8], within_px: float) -> NDArray[np.bool_]:
