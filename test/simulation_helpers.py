@@ -48,6 +48,7 @@ guard_patches = 2
 
 [evaluation]
 resamples = 200
+compare_with = "{compare}"
 """
 
 
@@ -87,9 +88,10 @@ def write_slide(path: Path, mask: Path, centre: str, seed: int, discs: bool) -> 
 
 def write_config(folder: Path, **changes: object) -> Path:
     """A configuration beside the slides; what is not said is the least there can be."""
-    values = {"strategies": ["mean"], "budgets": [2], "seeds": [0], "query": "", "model": trained_parent().path}
+    values: dict[str, object] = {"strategies": ["mean"], "budgets": [2], "seeds": [0], "query": "", "compare": "random"}
     path = folder / "config.toml"
-    path.write_text(CONFIG.format(**{**values, **changes}).replace("'", '"'))
+    text = CONFIG.format(model=trained_parent().path, **(values | changes))
+    path.write_text(text.replace("'", '"'))
     return path
 
 

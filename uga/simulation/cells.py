@@ -43,7 +43,7 @@ MODEL_FOLDER = "model"
 
 
 class CellKey(Record):
-    """Which cell: a strategy, patches for each centre, a seed, a rarity of the pool; no strategy is the baseline."""
+    """Which cell: a strategy, a budget, a seed, a rarity of the pool; no strategy is the baseline."""
 
     strategy: Strategy | None = None
     budget: int = 0
@@ -62,7 +62,7 @@ class CellKey(Record):
         if self.strategy is None:
             return "baseline"
         rarity = "" if self.rarity is None else f", {100 * self.rarity:g} % shifted"
-        return f"{self.strategy}, {self.budget} patches a centre, seed {self.seed}{rarity}"
+        return f"{self.strategy}, {self.budget} patches, seed {self.seed}{rarity}"
 
 
 BASELINE = CellKey()
@@ -82,10 +82,11 @@ def cell_keys(config: SimulationConfig) -> list[CellKey]:
 
 @dataclass(frozen=True)
 class Plan:
-    """A cell and the patches it corrects; cells of one ``identity`` have one result."""
+    """A cell and the patches it corrects, with their ranks; cells of one ``identity`` have one result."""
 
     key: CellKey
     patches: tuple[PoolPatch, ...]
+    ranks: tuple[int, ...]
     identity: str
 
 
@@ -163,6 +164,12 @@ class Identifier:
             "finetuning": self._config.finetuning.options(key.seed).model_dump(mode="json"),
         }
         return _sha256(content)
+
+
+def config_record(config: SimulationConfig) -> dict[str, JsonValue]:
+    """A configuration as manifests have it."""
+    record: dict[str, JsonValue] = config.model_dump(mode="json", exclude_none=True)
+    return record
 
 
 def read_cell(folder: Path) -> CellManifest | None:

@@ -211,6 +211,7 @@ class Query(Strict):
         patch_px: Side of a patch on the working grid.
         stride_px: Step of patch corners; the patch if None.
         exclusion: Rule that drops black and white patches.
+        scope: Whether a budget is for each ``centre``, as in the paper, or for the ``cohort``, one pool of all centres.
         per_slide_cap: Patches of one slide at most.
         rarity: Shares of shifted patches; for each a pool with as many is drawn from all patches, with the seed of the
             cell. Empty for one pool of all patches.
@@ -220,6 +221,7 @@ class Query(Strict):
     patch_px: Annotated[int, Field(ge=64)] = 1024
     stride_px: _Positive | None = None
     exclusion: Exclusion = Exclusion.PAPER
+    scope: Literal["centre", "cohort"] = "centre"
     per_slide_cap: _Positive | None = None
     rarity: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     unsure_um: Annotated[float, Field(ge=0)] = 0.0
@@ -371,12 +373,13 @@ def _cell_config(text: str, path: Path) -> SimulationConfig:
     try:
         manifest = json.loads(text)
         cell, content = manifest["cell"], manifest["config"]
-        strategy, budget, seed, rarity = (cell[key] for key in ("strategy", "budget", "seed", "rarity"))
+        strategy, rarity = cell.get("strategy"), cell.get("rarity")
+        content = {**content, "query": {**content["query"], "rarity": [] if rarity is None else [rarity]}}
+        budget, seed = cell["budget"], cell["seed"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is not the manifest of a cell; name the manifest.json in a folder of cells."
         ) from error
-    content = {**content, "query": {**content["query"], "rarity": [] if rarity is None else [rarity]}}
     config = _validate(content, str(path))
     return config if strategy is None else config.reduced_to(Strategy(strategy), budget, seed)
 

@@ -258,7 +258,7 @@ def _curves(
             heavy=strategy is summary.compare_with,
         )
     axes.set_xticks([0, *budgets])
-    axes.set_xlabel("corrected patches a centre")
+    axes.set_xlabel(f"corrected patches {summary.per}")
 
 
 def _line(

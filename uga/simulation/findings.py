@@ -52,7 +52,7 @@ def _gains(summary: Summary) -> list[str]:
         best = max(points, key=lambda point: point.dice.value or 0.0)
         gain = (best.dice.value or 0.0) - baseline.dice.value
         said.append(
-            f"{_where(rarity)}{budget} corrected patches a centre take the mean Dice of {summary.label} from "
+            f"{_where(rarity)}{budget} corrected patches {summary.per} take the mean Dice of {summary.label} from "
             f"{told(baseline.dice)} to at best {told(best.dice)} ({best.strategy}): {gain:+.3f}."
         )
     return said
@@ -65,7 +65,7 @@ def _comparisons(summary: Summary) -> list[str]:
         above = [each for each in own if each.dice.excludes_zero and (each.dice.value or 0.0) > 0]
         below = [each for each in own if each.dice.excludes_zero and (each.dice.value or 0.0) < 0]
         level = [each for each in own if not each.dice.excludes_zero]
-        what = "In area under the curve" if budget is None else f"At {budget} patches a centre"
+        what = "In area under the curve" if budget is None else f"At {budget} patches {summary.per}"
         parts = [
             f"{_names(group)} {'is' if len(group) == 1 else 'are'} {how}"
             for group, how in (

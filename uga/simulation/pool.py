@@ -124,7 +124,7 @@ def write_patches(path: Path, patches: Sequence[PoolPatch], *, ranks: Sequence[i
     Args:
         path: The table.
         patches: In the order they are listed.
-        ranks: A first column, the rank of each patch at its centre.
+        ranks: A first column, the rank of each patch in its pool.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

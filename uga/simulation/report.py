@@ -22,7 +22,7 @@ from uga.simulation.analysis import (
     rarity_pools,
     score_qualities,
 )
-from uga.simulation.cells import SLIDES_FILE, read_cell
+from uga.simulation.cells import SLIDES_FILE, config_record, read_cell
 from uga.simulation.figures import CAPTIONS, FIGURES_FOLDER, draw_figures
 from uga.simulation.findings import findings
 from uga.simulation.results import RESULTS_FILE, read_slides, write_results
@@ -103,6 +103,7 @@ def _summarise(
         description=config.description,
         label=config.evaluation.shown_as,
         unit=Measure(runs.ranked.uncertainty.measure).unit,
+        per="a centre" if config.query.scope == "centre" else "in all",
         level=config.evaluation.level,
         resamples=config.evaluation.resamples,
         centres=outcomes.headline_centres if own else (),
@@ -123,7 +124,7 @@ def _summarise(
         home_centres=home,
         home_is_least_uncertain=home_is_least_uncertain(pools, home),
         baseline=runs.ranked.model,
-        config=config.model_dump(mode="json", exclude_none=True),
+        config=config_record(config),
         versions=installed_versions(),
         computed_on=tuple(sorted({f"{each.computation}, {each.threads} threads" for each in computed})),
         cell_seconds=_mean_seconds(trained),

@@ -96,7 +96,7 @@ def simulate(request: SimulationRequest) -> ExitCode:
         plans = []
         for key in cell_keys(config):
             selected = selector.select(key)
-            plans.append(Plan(key, selected, identifier.identify(key, selected)))
+            plans.append(Plan(key, selected, selector.ranks(selected), identifier.identify(key, selected)))
         failures = [] if request.only_report else _work_on(_waiting(plans, experiment), experiment, slots)
         write_failures(output, [FailureRecord(slide=each.cell, error=each.error) for each in failures])
         page = write_report(experiment, plans, patches, selector)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -49,7 +49,7 @@ class Selector:
         self._features: dict[_PLACE, NDArray[np.float32]] = {}
 
     def select(self, key: CellKey) -> tuple[PoolPatch, ...]:
-        """The patches of a cell, centre by centre, best first.
+        """The patches of a cell, pool by pool, best first.
 
         Raises:
             UserError: the pool cannot have the rarity that was asked for, or a strategy needs what it lacks.
@@ -62,26 +62,38 @@ class Selector:
             top=key.budget,
             strategy=key.strategy,
             exclusion=self.query.exclusion,
-            scope=Scope.CENTRE,
+            scope=Scope(self.query.scope),
             seed=key.seed,
             per_slide_cap=self.query.per_slide_cap,
             features=self._look,
         )
         by_place = {patch.candidate.place: patch for patch in offered}
         ranked = [by_place[candidate.place] for candidate in chosen]
-        return tuple(sorted(ranked, key=lambda patch: patch.candidate.centre))  # stable: keeps the order at a centre
+        return tuple(sorted(ranked, key=self._pool_of))  # stable: keeps the order within a pool
 
     def offered(self, rarity: float | None, seed: int) -> list[PoolPatch]:
-        """The patches that are not excluded, thinned so that a share ``rarity`` of each centre's is shifted."""
+        """The patches that are not excluded, thinned so that a share ``rarity`` of each pool is shifted."""
         kept = [patch for patch in self.patches if not self.query.exclusion.excludes(patch.candidate)]
         if not kept:
             raise UserError("Every patch of the query pool is excluded; set query.exclusion to none.")
         if rarity is None:
             return kept
-        by_centre: dict[str, list[PoolPatch]] = defaultdict(list)
+        pools: dict[str, list[PoolPatch]] = defaultdict(list)
         for patch in kept:
-            by_centre[patch.candidate.centre].append(patch)
-        return [patch for centre in sorted(by_centre) for patch in thinned(by_centre[centre], rarity, seed)]
+            pools[self._pool_of(patch)].append(patch)
+        return [patch for name in sorted(pools) for patch in thinned(pools[name], rarity, seed)]
+
+    def ranks(self, selected: Sequence[PoolPatch]) -> tuple[int, ...]:
+        """The rank of each selected patch in its pool."""
+        seen: Counter[str] = Counter()
+        ranks = []
+        for patch in selected:
+            seen[self._pool_of(patch)] += 1
+            ranks.append(seen[self._pool_of(patch)])
+        return tuple(ranks)
+
+    def _pool_of(self, patch: PoolPatch) -> str:
+        return patch.candidate.centre if self.query.scope == "centre" else ""
 
     def _look(self, candidates: Sequence[Candidate]) -> NDArray[np.float32]:
         unknown = [candidate for candidate in candidates if candidate.place not in self._features]

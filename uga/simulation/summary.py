@@ -14,7 +14,7 @@ from uga.ranking import Strategy  # noqa: TC001 - pydantic reads the annotations
 class Estimate(Record):
     """A value with its bootstrap interval; None where it is not defined."""
 
-    value: float | None
+    value: float | None = None
     low: float | None = None
     high: float | None = None
 
@@ -38,8 +38,8 @@ class Point(Record):
         dice_slides_empty_one: Mean over all slides, 1 where the label is neither there nor found.
     """
 
-    rarity: float | None
-    strategy: Strategy | None
+    rarity: float | None = None
+    strategy: Strategy | None = None
     budget: int
     dice: Estimate
     seeds: dict[int, float | None]
@@ -54,16 +54,16 @@ class Point(Record):
 class Difference(Record):
     """A strategy less the one it is compared with, on the same resamples; budget None is the area under the curve."""
 
-    rarity: float | None
+    rarity: float | None = None
     strategy: Strategy
-    budget: int | None
+    budget: int | None = None
     dice: Estimate
 
 
 class Area(Record):
     """Area under a strategy's curve of Dice over budget, as a mean Dice over the budgets."""
 
-    rarity: float | None
+    rarity: float | None = None
     strategy: Strategy
     dice: Estimate
 
@@ -79,7 +79,7 @@ class Choice(Record):
         guard_refused: Cells whose model the fine-tuning's guard would not have released.
     """
 
-    rarity: float | None
+    rarity: float | None = None
     strategy: Strategy
     budget: int
     patches: float
@@ -101,7 +101,7 @@ class CentrePool(Record):
     patches: int
     holds_label: int
     shifted: int
-    dice: float | None
+    dice: float | None = None
     score_mean: float
     score_quartiles: tuple[float, float, float]
 
@@ -119,7 +119,7 @@ class ScoreQuality(Record):
     score: str
     spearman: Estimate
     spearman_with_label: Estimate
-    auroc_shifted: float | None
+    auroc_shifted: float | None = None
 
 
 class RarityPool(Record):
@@ -141,6 +141,8 @@ class Summary(Record):
     description: str
     label: str
     unit: str
+    per: str
+    """What a budget is for: ``a centre`` or ``in all``."""
     level: float
     resamples: int
     centres: tuple[str, ...]
@@ -160,7 +162,7 @@ class Summary(Record):
     rarities: tuple[RarityPool, ...]
     scores: tuple[ScoreQuality, ...]
     home_centres: tuple[str, ...]
-    home_is_least_uncertain: bool | None
+    home_is_least_uncertain: bool | None = None
     baseline: ModelRecord
     config: dict[str, JsonValue]
     versions: dict[str, str]

@@ -130,7 +130,7 @@ def _choices(summary: Summary) -> str:
     ]
     head = [
         "strategy",
-        "patches a centre",
+        f"patches {summary.per}",
         "patches",
         f"hold {summary.label}",
         "shifted",

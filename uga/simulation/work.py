@@ -26,6 +26,7 @@ from uga.simulation.cells import (
     SLIDES_FILE,
     CellManifest,
     Guard,
+    config_record,
     output_records,
     write_manifest,
 )
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from uga.model.folder import Model
     from uga.simulation.cells import CellKey, Plan
     from uga.simulation.config import SimulationConfig
-    from uga.simulation.pool import PoolPatch
     from uga.simulation.sources import Cohorts
     from uga.simulation.workers import Slot
 
@@ -119,7 +119,7 @@ def carry_out(plans: Sequence[Plan], experiment: Experiment, slot: Slot) -> None
         corrected=len(first.patches),
         replayed=0 if learnt.report is None else learnt.report.replay_patches,
         guard=learnt.guard,
-        config=config.model_dump(mode="json", exclude_none=True),
+        config=config_record(config),
         threads=slot.threads,
         computation=computation,
         versions=installed_versions(),
@@ -151,6 +151,7 @@ def share(plan: Plan, source: Path, manifest: CellManifest, experiment: Experime
     for name in (SLIDES_FILE, REPORT_FILE):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    manifest = manifest.model_copy(update={"config": config_record(experiment.config)})
     finish(plan, folder, manifest, shared_with=manifest.shared_with or manifest.cell.name)
 
 
@@ -158,7 +159,7 @@ def finish(plan: Plan, folder: Path, manifest: CellManifest, *, shared_with: str
     """Write what is a cell's own: the patches in its order, and the manifest."""
     names = [SLIDES_FILE, REPORT_FILE]
     if plan.patches:
-        write_patches(folder / SELECTED_FILE, plan.patches, ranks=_ranks(plan.patches))
+        write_patches(folder / SELECTED_FILE, plan.patches, ranks=plan.ranks)
         names.append(SELECTED_FILE)
     present = [name for name in names if (folder / name).is_file()]
     write_manifest(
@@ -196,17 +197,6 @@ def _learn(work: Path, baseline: Model, config: SimulationConfig, seed: int, slo
         )
     )
     return _Learnt(model, FinetuningReport.model_validate_json((tuned / REPORT_JSON).read_bytes()))
-
-
-def _ranks(patches: Sequence[PoolPatch]) -> list[int]:
-    """The rank of each patch at its centre; patches of a centre are in their order."""
-    seen: dict[str, int] = {}
-    ranks = []
-    for patch in patches:
-        centre = patch.candidate.centre
-        seen[centre] = seen.get(centre, 0) + 1
-        ranks.append(seen[centre])
-    return ranks
 
 
 def _record(model: Model) -> ModelRecord:

@@ -1,0 +1,242 @@
+"""Whole experiments on four tiny slides a part, with networks of a few thousand weights: nothing is replaced."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from finetuning_helpers import own_environment, trained_parent
+from simulation_helpers import request, write_config, write_experiment
+
+from uga.errors import ExitCode, UserError
+from uga.model.folder import verify_model
+from uga.ranking import Strategy
+from uga.simulation import run as run_module
+from uga.simulation.cells import CellKey, CellManifest
+from uga.simulation.config import load_config
+from uga.simulation.run import simulate
+from uga.simulation.summary import Summary
+from uga.simulation.workers import Compute
+
+CELLS = {"baseline", "mean-001-seed0", "sum-001-seed0", "random-001-seed0"}
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Path:
+    """An experiment that is through: two strategies that agree and one that does not."""
+    folder = tmp_path_factory.mktemp("experiment")
+    with own_environment():
+        config = write_experiment(folder, strategies=["mean", "sum", "random"], budgets=[1])
+        assert simulate(request(config, folder / "out")) is ExitCode.OK
+    return folder
+
+
+def manifest(out: Path, cell: str) -> CellManifest:
+    return CellManifest.model_validate_json((out / "cells" / cell / "manifest.json").read_bytes())
+
+
+def summary(out: Path) -> Summary:
+    return Summary.model_validate_json((out / "summary.json").read_bytes())
+
+
+def stamps(out: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in sorted((out / "cells").glob("*/manifest.json"))}
+
+
+def test_every_cell_leaves_its_figures_and_nothing_heavy(experiment):
+    out = experiment / "out"
+    assert {path.name for path in (out / "cells").iterdir()} == CELLS
+    files = {path.name for path in (out / "cells" / "mean-001-seed0").iterdir()}
+    assert files == {"manifest.json", "patches.csv", "report.json", "slides.csv"}
+    assert {path.name for path in (out / "cells" / "baseline").iterdir()} == {"manifest.json", "slides.csv"}
+    assert not (out / "work").exists()
+    with (out / "results.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 4 * len(CELLS)  # slides, one label
+    assert {(row["strategy"], row["budget"]) for row in rows} == {
+        ("", "0"),
+        ("mean", "1"),
+        ("sum", "1"),
+        ("random", "1"),
+    }
+    for name in ("report.html", "tables.md", "summary.json", "config.json"):
+        assert (out / name).stat().st_size > 100
+    figures = {path.name for path in (out / "figures").iterdir()}
+    assert {f"fig4a-dice-by-budget.{kind}" for kind in ("png", "svg")} <= figures
+    assert {"fig3-uncertainty-and-dice.png", "fig4b-by-centre.svg", "fig4c-by-class.png", "differences.svg"} <= figures
+
+
+def test_the_baseline_is_at_home_and_a_corrected_disc_teaches_the_other_centre(experiment):
+    found = summary(experiment / "out")
+    baseline, mean = found.point(None, 0), found.point(Strategy.MEAN, 1)
+    assert baseline.by_centre["home"].value > 0.9
+    assert baseline.by_centre["abroad"].value < 0.5
+    assert mean.by_centre["abroad"].value > baseline.by_centre["abroad"].value + 0.3
+    assert mean.dice.value == pytest.approx((mean.by_centre["abroad"].value + mean.by_centre["home"].value) / 2)
+    assert found.home_centres == ("home",)
+    assert (found.cells, found.finished, found.seeds) == (4, 4, 1)
+    assert next(each.spearman.value for each in found.scores if each.score == "score_mean") > 0.5
+
+
+def test_cells_that_correct_the_same_patches_share_one_training(experiment):
+    out = experiment / "out"
+    mean, total = manifest(out, "mean-001-seed0"), manifest(out, "sum-001-seed0")
+    assert (mean.shared_with, total.shared_with) == (None, "mean-001-seed0")
+    assert (mean.identity, mean.model) == (total.identity, total.model)
+    assert total.cell == CellKey(strategy=Strategy.SUM, budget=1, seed=0)
+    assert manifest(out, "random-001-seed0").identity != mean.identity
+    assert mean.guard is not None
+    assert mean.corrected == 2
+
+
+def test_a_second_run_does_nothing_and_a_larger_grid_adds_to_it(experiment, tmp_path):
+    out = experiment / "out"
+    before, results = stamps(out), (out / "results.csv").read_bytes()
+    assert simulate(request(experiment / "config.toml", out)) is ExitCode.OK
+    assert stamps(out) == before
+    assert (out / "results.csv").read_bytes() == results
+    text = (experiment / "config.toml").read_text()
+    larger = tmp_path / "larger.toml"
+    larger.write_text(
+        text.replace('"sum", "random"', '"sum", "reference"')
+        .replace('query = "', f'query = "{experiment}/')
+        .replace('test = "', f'test = "{experiment}/')
+    )
+    assert simulate(request(larger, out)) is ExitCode.OK
+    after = stamps(out)
+    assert {name: after[name] for name in before} == before
+    assert set(after) == {*before, "reference-001-seed0"}
+    assert {point.strategy for point in summary(out).points} == {None, Strategy.MEAN, Strategy.SUM, Strategy.REFERENCE}
+    assert simulate(request(experiment / "config.toml", out, only_report=True)) is ExitCode.OK
+    assert (out / "results.csv").read_bytes() == results
+
+
+def test_a_cell_is_repeated_from_its_manifest(experiment, tmp_path):
+    source = experiment / "out" / "cells" / "random-001-seed0"
+    loaded = load_config(str(source / "manifest.json"))
+    assert simulate(request(loaded, tmp_path, data=experiment)) is ExitCode.OK
+    again = tmp_path / "cells" / "random-001-seed0"
+    assert {path.name for path in (tmp_path / "cells").iterdir()} == {"baseline", "random-001-seed0"}
+    for name in ("slides.csv", "patches.csv"):
+        assert (again / name).read_bytes() == (source / name).read_bytes()
+    first, second = (CellManifest.model_validate_json((f / "manifest.json").read_bytes()) for f in (source, again))
+    assert (first.model, first.identity) == (second.model, second.identity)
+
+
+def test_changed_options_redo_what_they_touch(experiment, tmp_path):
+    config = write_experiment(tmp_path, strategies=["random"], budgets=[1])
+    assert simulate(request(config, tmp_path / "out")) is ExitCode.OK
+    before = stamps(tmp_path / "out")
+    pool = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "pool").glob("*/manifest.json")}
+    config.write_text(config.read_text().replace("lr = 5e-3", "lr = 1e-3"))
+    assert simulate(request(config, tmp_path / "out")) is ExitCode.OK
+    after = stamps(tmp_path / "out")
+    assert after["baseline"] == before["baseline"]
+    assert after["random-001-seed0"] > before["random-001-seed0"]
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in pool.items())
+
+
+def test_cells_at_the_same_time_give_the_same_results(experiment, tmp_path):
+    config = experiment / "config.toml"
+    assert simulate(request(config, tmp_path, compute=Compute(parallel=2, threads=1))) is ExitCode.OK
+    assert (tmp_path / "results.csv").read_bytes() == (experiment / "out" / "results.csv").read_bytes()
+
+
+def test_a_killed_run_goes_on_and_ends_alike(experiment, tmp_path):
+    config, out = experiment / "config.toml", tmp_path / "out"
+    command = [
+        sys.executable, "-m", "uga", "simulate", str(config), "--output", str(out), "--devices", "cpu", "--threads", "1"
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 300
+        # In the middle of the first fine-tuning: the baseline is through, nothing else is.
+        while not list(out.glob("work/*/tuned/work.partial/results/**/checkpoint_latest.pth")):
+            assert process.poll() is None, "ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    finished = stamps(out)
+    assert set(finished) == {"baseline"}
+    assert simulate(request(config, out)) is ExitCode.OK
+    assert stamps(out)["baseline"] == finished["baseline"]
+    assert (out / "results.csv").read_bytes() == (experiment / "out" / "results.csv").read_bytes()
+    assert manifest(out, "mean-001-seed0").model == manifest(experiment / "out", "mean-001-seed0").model
+
+
+def test_a_failed_cell_costs_the_others_nothing(experiment, tmp_path, monkeypatch):
+    carry_out = run_module.carry_out
+
+    def fail(plans, *arguments):
+        if plans[0].key.strategy is Strategy.MEAN:
+            raise UserError("Nobody is there.")
+        if plans[0].key.strategy is Strategy.RANDOM:
+            raise ZeroDivisionError
+        carry_out(plans, *arguments)
+
+    monkeypatch.setattr(run_module, "carry_out", fail)
+    assert simulate(request(experiment / "config.toml", tmp_path)) is ExitCode.DEFECT
+    assert set(stamps(tmp_path)) == {"baseline"}
+    failures = json.loads((tmp_path / "failures.json").read_text())["failures"]
+    assert [failure["slide"] for failure in failures] == ["mean-001-seed0", "random-001-seed0"]
+    assert failures[0]["error"] == "Nobody is there."
+    assert summary(tmp_path).finished == 1
+    monkeypatch.undo()
+    assert simulate(request(experiment / "config.toml", tmp_path)) is ExitCode.OK
+    assert set(stamps(tmp_path)) == CELLS
+    assert not (tmp_path / "failures.json").exists()
+
+
+def test_two_runs_in_one_folder_are_refused(experiment):
+    out = experiment / "out"
+    with run_module._own(out), pytest.raises(UserError, match="Another run works in"):
+        simulate(request(experiment / "config.toml", out))
+
+
+def test_models_are_kept_if_asked_for(tmp_path):
+    config = write_experiment(tmp_path, strategies=["mean"], budgets=[1])
+    config.write_text(f"keep_models = true\n{config.read_text()}")
+    assert simulate(request(config, tmp_path / "out")) is ExitCode.OK
+    cell = tmp_path / "out" / "cells" / "mean-001-seed0"
+    model = verify_model(cell / "model")
+    assert model.sha256 == manifest(tmp_path / "out", "mean-001-seed0").model.sha256
+    assert model.card.parent == trained_parent().sha256
+
+
+def test_one_pool_of_all_centres_in_which_the_other_centre_is_rare(tmp_path):
+    config = write_experiment(
+        tmp_path,
+        strategies=["uncertainty-diversity", "random"],
+        budgets=[1],
+        query='scope = "cohort"\nrarity = [0.05, 1.0]\nunsure_um = 2.0\nper_slide_cap = 1',
+    )
+    out = tmp_path / "out"
+    assert simulate(request(config, out)) is ExitCode.OK
+    found = summary(out)
+    assert [(pool.patches, pool.shifted) for pool in found.rarities] == [(19, 1), (18, 18)]
+    shifted = {(each.rarity, each.strategy): each.shifted for each in found.choices}
+    assert shifted[0.05, Strategy.UNCERTAINTY_DIVERSITY] >= shifted[0.05, Strategy.RANDOM]
+    assert shifted[1.0, Strategy.RANDOM] == 1
+    assert all(each.patches == 1 for each in found.choices)
+    assert {point.rarity for point in found.points if point.strategy} == {0.05, 1.0}
+    assert (out / "figures" / "gain-by-rarity.svg").exists()
+    assert (out / "cells" / "random-001-seed0-rarity0.05" / "manifest.json").exists()
+    again = load_config(str(out / "cells" / "random-001-seed0-rarity0.05" / "manifest.json")).config
+    assert again.query.rarity == (0.05,)
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path):
+    config = write_experiment(tmp_path)
+    config.write_text(config.read_text().replace("tumour=2", "tumour=2 necrosis=3"))
+    with pytest.raises(UserError, match="has the labels"):
+        simulate(request(config, tmp_path / "out"))
+    config = write_config(tmp_path)
+    config.write_text(config.read_text() + '\nlabel = "necrosis"\n')
+    with pytest.raises(UserError, match=r"no label 'necrosis'; set evaluation\.label"):
+        simulate(request(config, tmp_path / "out"))
