@@ -13,7 +13,7 @@ from uga.finetuning.dataset import DATASET_NAME, prepare, work_plans
 from uga.finetuning.options import TrainingOptions
 from uga.finetuning.patches import LearningPatch, pack_patches
 from uga.finetuning.splits import deal
-from uga.model.arithmetic import find_devices
+from uga.model.arithmetic import find_devices, resolve_training_precision
 from uga.model.folder import Model, load_model
 from uga.model.network import load_network
 from uga.training.dataset import Dataset
@@ -83,6 +83,13 @@ def _prepared(model: Model, work: Path) -> Dataset:
     dataset = Dataset(DATASET_NAME, NnunetFolders(work))
     dataset.folders.activate()
     held_out = deal(corrections, replay, folds=len(model.folds), seed=0)
-    preset = work_plans(dataset, model, corrections, replay, TrainingOptions())
+    precision = resolve_training_precision("auto", find_devices("auto"))
+    preset = work_plans(
+        dataset,
+        model,
+        corrections,
+        replay,
+        TrainingOptions(precision=precision),
+    )
     prepare(dataset, model, preset, corrections, replay, held_out)
     return dataset
