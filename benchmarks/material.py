@@ -49,7 +49,7 @@ def model_folder(work: Path, network: Network) -> Path:
         return target
     source = work / "models" / f"{network.name}-nnunet"
     preset = load_preset("pathology")
-    plans: dict[str, Any] = preset.plans_for("Dataset501_Benchmark", {})
+    plans: dict[str, Any] = preset.plans_for("Dataset501_Benchmark", {str(channel): {} for channel in range(3)})
     del plans["uga"]
     configuration = plans["configurations"][CONFIGURATION]
     configuration["patch_size"] = [network.window_px] * 2

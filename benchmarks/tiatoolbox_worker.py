@@ -13,6 +13,7 @@ import torch
 from tiatoolbox.models.engine.io_config import IOSegmentorConfig
 from tiatoolbox.models.engine.semantic_segmentor import SemanticSegmentor
 from tiatoolbox.models.models_abc import ModelABC
+from tiatoolbox.wsicore.wsireader import OpenSlideWSIReader
 
 
 class Exported(ModelABC):
@@ -53,10 +54,14 @@ def main() -> None:
         save_resolution={"units": "mpp", "resolution": 1.0},
     )
     segmentor = SemanticSegmentor(Exported(file), batch_size=1, num_workers=0, device="cpu", verbose=False)
+    reader = OpenSlideWSIReader(Path(slide))
     segmentor.run(
-        [Path(slide)], patch_mode=False, ioconfig=config, save_dir=Path(output), output_type="zarr", overwrite=True
+        [reader], patch_mode=False, ioconfig=config, save_dir=Path(output), output_type="zarr", overwrite=True
     )
-    print(json.dumps({"windows": Exported.windows, "version": tiatoolbox.__version__}))
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak_kib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    said = {"windows": Exported.windows, "version": tiatoolbox.__version__, "peak_mib": peak_kib / 1024}
+    print(json.dumps(said))
 
 
 if __name__ == "__main__":

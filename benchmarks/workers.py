@@ -26,6 +26,7 @@ from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
 from uga.model.network import load_network
 from uga.output.tiff import PyramidWriter
+from uga.pipeline import peak_memory_bytes
 from uga.slide import open_slide
 from uga.strips import StripReader
 from uga.tissue import detect_tissue, read_tissue_mask
@@ -267,7 +268,8 @@ def main() -> None:
             train,
         )
     }
-    print(json.dumps(workers[name](*arguments)))
+    said = workers[name](*arguments)
+    print(json.dumps({**said, "peak_mib": peak_memory_bytes() / 2**20}))
 
 
 if __name__ == "__main__":
