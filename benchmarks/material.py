@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
@@ -21,6 +20,9 @@ from uga.training.presets import CONFIGURATION, load_preset
 from uga.virtual.slide import write_virtual_slide
 from uga.virtual.spec import LesionClass, SlideSpec
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 DEMO = ROOT / "weights" / "demo"
 _NORMS = {"instance": "torch.nn.modules.instancenorm.InstanceNorm2d", "batch": "torch.nn.modules.batchnorm.BatchNorm2d"}
 
@@ -33,11 +35,6 @@ class Network:
     features: tuple[int, ...]
     window_px: int
     norm: str
-
-    @property
-    def told(self) -> str:
-        """For tables."""
-        return f"{self.window_px} px windows, {len(self.features)} stages of {self.features[0]} to {max(self.features)} features, {self.norm} norm"
 
 
 MEDIUM = Network("medium", (16, 32, 64, 128, 128), 512, "instance")
@@ -52,7 +49,7 @@ def model_folder(work: Path, network: Network) -> Path:
         return target
     source = work / "models" / f"{network.name}-nnunet"
     preset = load_preset("pathology")
-    plans: dict[str, Any] = preset.plans_for("Dataset501_Benchmark", {})
+    plans: dict[str, Any] = preset.plans_for("Dataset501_Benchmark", {str(channel): {} for channel in range(3)})
     del plans["uga"]
     configuration = plans["configurations"][CONFIGURATION]
     configuration["patch_size"] = [network.window_px] * 2

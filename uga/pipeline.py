@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import logging
-import resource
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uga import __version__
@@ -41,7 +41,6 @@ from uga.tissue import detect_tissue, read_tissue_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from uga.inference import Band, Progress
     from uga.inputs import SlideInput
@@ -344,7 +343,9 @@ class PatchExporter:
 
 def peak_memory_bytes() -> int:
     """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not the figure of getrusage, which starts with that of the process this one was started from.
+    with Path("/proc/self/status").open() as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 
 
 def _beside(take: Callable[[Band], None], bands: Iterator[Band]) -> None:

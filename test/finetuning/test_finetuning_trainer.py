@@ -103,6 +103,26 @@ def test_the_first_loss_is_the_parents_and_is_not_with_a_new_head(tmp_path, pare
     assert abs(first_loss(trainer, batch) - expected) > 0.05
 
 
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_bf16_computes_nearly_the_same_and_keeps_weights_in_fp32(tmp_path, norm):
+    model = load_model(make_trained_folder(tmp_path / "m", folds=2, norm=norm, window=(PATCH_PX, PATCH_PX)).model)
+    patches = corrections(size=2 * PATCH_PX)
+    losses, states = {}, {}
+    for precision in ("fp32", "bf16"):
+        options = OPTIONS.model_copy(update={"precision": precision, "lr": 1e-4})
+        dataset = prepared(tmp_path / precision, model, with_replay=False, options=options, patches=patches)
+        trainer = trainer_of(dataset, model)
+        batch = next(trainer.get_dataloaders()[0])
+        outputs = trainer.network(batch["data"])
+        assert {output.dtype for output in outputs} == {torch.float32}
+        losses[precision] = [first_loss(trainer, batch) for _ in range(2)]
+        states[precision] = trainer.network.state_dict()
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    assert losses["bf16"] != losses["fp32"]
+    assert all(tensor.dtype != torch.bfloat16 for tensor in states["bf16"].values())
+    assert any(not torch.equal(states["bf16"][name], states["fp32"][name]) for name in states["fp32"])
+
+
 def test_each_fold_starts_from_its_own_parent(tmp_path, parent):
     dataset = prepared(tmp_path, parent)
     states = [trainer_of(dataset, parent, fold).network.state_dict() for fold in (0, 1)]

@@ -70,16 +70,15 @@ def test_a_window_does_not_depend_on_its_batch_and_results_are_the_callers(folde
 class FakeEngine:
     """The reference with a fault: shifted by ``offset`` for the first class, on a share of the pixels."""
 
-    def __init__(self, real, share=0.0, *, slow=False, broken=False):
+    def __init__(self, real, share=0.0, *, slow=0, broken=False):
         self.real, self.share, self.slow, self.broken = real, share, slow, broken
 
     def logits(self, batch):
         if self.broken:
             raise RuntimeError("no such kernel")
         logits = self.real.logits(batch)
-        if self.slow:
-            for _ in range(20):
-                self.real.logits(batch)
+        for _ in range(self.slow):
+            self.real.logits(batch)
         rows = round(self.share * batch.shape[-2])
         logits[:, :, :, :rows] = logits[:, :, :, :rows].roll(1, dims=2)
         return logits
@@ -93,7 +92,7 @@ def with_engines(folders, monkeypatch):
         def fake(arithmetic, model, folds, device):
             real = make_engine(REFERENCE, model, folds, device)
             if arithmetic == REFERENCE:
-                return FakeEngine(real, slow=True)
+                return FakeEngine(real, slow=20)
             return FakeEngine(real, **faults[arithmetic])
 
         monkeypatch.setattr(ensemble_module, "make_engine", fake)
@@ -111,7 +110,7 @@ def test_the_first_that_agrees_and_is_faster_is_taken(with_engines):
     assert (ensemble.arithmetic, ensemble.agreement) == (FAST, 1.0)
 
 
-@pytest.mark.parametrize("fault", [{"share": 0.1}, {"slow": True}, {"broken": True}])
+@pytest.mark.parametrize("fault", [{"share": 0.1}, {"slow": 200}, {"broken": True}])
 def test_one_that_disagrees_is_slow_or_broken_is_passed_over(with_engines, fault):
     ensemble = with_engines({FAST: fault, SLOW: {}})
     ensemble.settle(windows())

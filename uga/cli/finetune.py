@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from uga.finetuning.options import TrainingOptions
+from uga.model.choices import TrainingPrecisionChoice
 
 _DEFAULTS = TrainingOptions()
 
@@ -76,6 +77,12 @@ def finetune(  # noqa: PLR0913 - each parameter is an option of the command
     seed: Annotated[
         int, typer.Option(envvar="UGA_SEED", help="Same seed, input and device: same weights.", min=0)
     ] = _DEFAULTS.seed,
+    precision: Annotated[
+        TrainingPrecisionChoice,
+        typer.Option(
+            envvar="UGA_PRECISION", help="Arithmetic of training on a CPU; auto: bf16 if the processor has it."
+        ),
+    ] = "auto",
     parallel: Annotated[
         int, typer.Option(envvar="UGA_PARALLEL", help="Folds trained at the same time on each device.", min=1)
     ] = 1,
@@ -96,11 +103,20 @@ def finetune(  # noqa: PLR0913 - each parameter is an option of the command
     from uga.errors import UserError  # noqa: PLC0415
     from uga.finetuning.run import FinetuningRequest  # noqa: PLC0415
     from uga.finetuning.run import finetune as run  # noqa: PLC0415
-    from uga.model.arithmetic import find_devices  # noqa: PLC0415
+    from uga.model.arithmetic import find_devices, resolve_training_precision  # noqa: PLC0415
     from uga.model.card import first_problem  # noqa: PLC0415
 
+    devices = find_devices(device)
     try:
-        training = TrainingOptions(epochs=epochs, iterations=iterations, lr=lr, mix=mix, variants=variants, seed=seed)
+        training = TrainingOptions(
+            epochs=epochs,
+            iterations=iterations,
+            lr=lr,
+            mix=mix,
+            variants=variants,
+            seed=seed,
+            precision=resolve_training_precision(precision, devices),
+        )
     except ValidationError as error:
         msg = f"Option --{first_problem(error)}; see --help."
         raise UserError(msg) from error
@@ -114,7 +130,7 @@ def finetune(  # noqa: PLR0913 - each parameter is an option of the command
             tolerance=tolerance,
             force=force,
             guard_patches=guard_patches,
-            devices=find_devices(device),
+            devices=devices,
             parallel=parallel,
         )
     )

@@ -65,6 +65,7 @@ def work_plans(
         variants=options.variants,
         warm_up=round(WARM_UP_SHARE * options.epochs * options.iterations),
         pull=0.0 if replay else PULL,
+        bf16=options.precision == "bf16",
     )
     training = TrainingSettings(
         epochs=options.epochs,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from uga.model.choices import Precision
+
 WARM_UP_SHARE = 0.1
 """Share of all iterations over which the learning rate rises from zero to its peak."""
 PULL = 50.0
@@ -25,6 +27,8 @@ class TrainingOptions(BaseModel):
         mix: Share of every batch that is corrections where there is replay.
         variants: Number of flipped and stain-shifted variants of each correction.
         seed: Same seed, device, threads and input: same weights.
+        precision: What the networks are trained in: ``fp32``; ``bf16``, by autocast with weights in fp32; or ``fp16``,
+            nnU-Net's own autocast on a GPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +39,7 @@ class TrainingOptions(BaseModel):
     mix: Annotated[float, Field(gt=0, le=1)] = 0.5
     variants: Annotated[int, Field(ge=1)] = 100
     seed: Annotated[int, Field(ge=0)] = 0
+    precision: Precision = "fp32"
 
 
 class TrainerSettings(BaseModel):
@@ -46,6 +51,7 @@ class TrainerSettings(BaseModel):
         variants: Number of variants of each correction.
         warm_up: Iterations until the peak of the learning rate.
         pull: Decay towards the parent's weights, in units of the learning rate.
+        bf16: Whether the networks run in bf16 on the CPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,3 +61,4 @@ class TrainerSettings(BaseModel):
     variants: Annotated[int, Field(ge=1)]
     warm_up: Annotated[int, Field(ge=0)]
     pull: Annotated[float, Field(ge=0)]
+    bf16: bool = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from uga.finetuning.dataset import SETTINGS_KEY
@@ -21,6 +22,22 @@ from uga.training.trainer import UgaTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+def run_in_bf16(network: nn.Module) -> None:
+    """Let a network on the CPU compute in bf16 by autocast; weights, gradients and outputs stay float32."""
+    if not any(isinstance(module, nn.InstanceNorm2d) for module in network.modules()):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's stubs
+    forward = network.forward
+
+    def low_precision(batch: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs = forward(batch)
+        if isinstance(outputs, torch.Tensor):
+            return outputs.float()
+        return [output.float() for output in outputs]  # of deep supervision
+
+    network.forward = low_precision
 
 
 class FinetuneTrainer(UgaTrainer):
@@ -44,6 +61,12 @@ class FinetuneTrainer(UgaTrainer):
         self.finetuning = TrainerSettings.model_validate(plans[SETTINGS_KEY])
         self._anchor: list[torch.Tensor] = []
         self._iteration = 0
+
+    def initialize(self) -> None:
+        """As `UgaTrainer`, with networks that run in bf16 if asked for."""
+        super().initialize()
+        if self.finetuning.bf16:
+            run_in_bf16(self._bare_network())
 
     def warm_start(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Take over a complete state dict; call after `initialize` and before any checkpoint is loaded."""

@@ -11,7 +11,16 @@ import torch
 from uga.errors import UserError
 
 if TYPE_CHECKING:
-    from uga.model.choices import DeviceChoice, EngineChoice, EngineName, Precision, PrecisionChoice
+    from collections.abc import Sequence
+
+    from uga.model.choices import (
+        DeviceChoice,
+        EngineChoice,
+        EngineName,
+        Precision,
+        PrecisionChoice,
+        TrainingPrecisionChoice,
+    )
 
 _BF16_CAPABILITY = (8, 0)
 
@@ -71,6 +80,21 @@ def resolve_arithmetic(
     if "openvino" in engines and not has_openvino():
         raise UserError("OpenVINO is not installed; install the package openvino or use --engine torch.")
     return tuple(Arithmetic(each, level) for level in _precisions(precision, device) for each in engines)
+
+
+def resolve_training_precision(choice: TrainingPrecisionChoice, devices: Sequence[str]) -> Precision:
+    """What networks are trained in; ``auto`` is bf16 on a CPU that has instructions for it, nnU-Net's own on a GPU.
+
+    Raises:
+        UserError: a precision was named for a GPU.
+    """
+    if devices != ("cpu",):
+        if choice != "auto":
+            raise UserError("On a GPU nnU-Net's own mixed precision is used; leave out --precision.")
+        return "fp16"
+    if choice == "auto":
+        return "bf16" if _cpu_has_bf16() else "fp32"
+    return choice
 
 
 def has_openvino() -> bool:

@@ -68,11 +68,14 @@ class TorchEngine:
 
 
 def _layout(network: nn.Module, device: torch.device, precision: Precision) -> torch.memory_format:
-    """Channels last where that is faster: tensor cores want it; on a CPU it slows instance norm down."""
-    if device.type == "cuda":
-        return torch.contiguous_format if precision == "fp32" else torch.channels_last
+    """Channels last where that is faster: tensor cores want it; on a CPU it slows instance norm down.
+
+    Not in fp32, which is to give nnU-Net's own predictions, to the last bit.
+    """
     has_instance_norm = any(isinstance(module, nn.InstanceNorm2d) for module in network.modules())
-    return torch.contiguous_format if has_instance_norm else torch.channels_last
+    if precision == "fp32" or (device.type == "cpu" and has_instance_norm):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 class _Graph:

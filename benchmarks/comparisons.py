@@ -1,0 +1,162 @@
+"""The benchmarks that compare UGA with bare forward passes, with nnU-Net's predictor and with TIAToolbox."""
+
+from __future__ import annotations
+
+import shutil
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.material import DEMO, LARGE, MEDIUM, model_folder, square, virtual_slide
+from benchmarks.measure import ROOT, Run, in_turns, ratio, run, worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What `auto` comes to on a CPU with bf16; named, because random weights would not pass its check of labels.
+LOW = ("openvino", "bf16")
+_TIATOOLBOX = ROOT / "benchmarks" / "tiatoolbox_worker.py"
+
+
+def efficiency(work: Path, repeat: int) -> dict[str, Any]:
+    """Forward passes alone against all of `uga infer`, start of Python to last byte."""
+    slides = {
+        "demo": virtual_slide(work, "efficiency-demo", centre_id=1, width_um=3000.0, height_um=3000.0, node_um=2200.0),
+        "medium": virtual_slide(work, "efficiency", centre_id=1, width_um=5500.0, height_um=5500.0, node_um=4300.0),
+    }
+    cases = [
+        ("demo", DEMO, slides["demo"], LOW),
+        ("demo", DEMO, slides["demo"], ("torch", "fp32")),
+        ("medium", model_folder(work, MEDIUM), slides["medium"], LOW),
+        ("medium", model_folder(work, MEDIUM), slides["medium"], ("torch", "fp32")),
+        ("large", model_folder(work, LARGE), slides["medium"], LOW),
+    ]
+    rows = []
+    for name, model, slide, (engine, precision) in cases:
+        print(f"efficiency: {name}, {engine} {precision}", flush=True)
+        whole = _infer(work, slide, model, engine, precision)
+        windows = whole.said["windows"] - 1  # one more is tried beforehand
+        runs = in_turns(
+            repeat,
+            passes=lambda m=model, e=engine, p=precision, w=windows: worker("passes", m, e, p, w),
+            whole=lambda s=slide, m=model, e=engine, p=precision: _infer(work, s, m, e, p),
+        )
+        passes = [each.said["seconds"] for each in runs["passes"]]
+        walls = [each.wall_s for each in runs["whole"]]
+        rows.append(
+            {
+                "network": name,
+                "arithmetic": f"{engine} {precision}",
+                "windows": windows,
+                "passes_s": median(passes),
+                "whole_s": median(walls),
+                "efficiency": ratio(passes, walls),
+                "first_window_s": median(each.said["first_window_ms"] for each in runs["whole"]) / 1000,
+                "peak_mib": max(each.peak_mib for each in runs["whole"]),
+                "stages_s": runs["whole"][-1].said["timings_s"],
+            }
+        )
+    return {"rows": rows}
+
+
+def nnunet(work: Path, repeat: int) -> dict[str, Any]:
+    """nnU-Net's predictor on the same pixels, the same five folds, the same windows."""
+    rows = []
+    for name, model, side in (
+        ("demo", DEMO, 1536),
+        ("medium", model_folder(work, MEDIUM), 2048),
+        ("large", model_folder(work, LARGE), 1536),
+    ):
+        slide = square(work, side)
+        print(f"nnunet: {name}", flush=True)
+        contestants = {
+            "nnunet": lambda m=model, s=slide: worker("nnunet", m, s, "no"),
+            "fp32": lambda m=model, s=slide: worker("bands", m, "openvino", "fp32", s, "no"),
+            "bf16": lambda m=model, s=slide: worker("bands", m, "openvino", "bf16", s, "no"),
+            "torch": lambda m=model, s=slide: worker("bands", m, "torch", "fp32", s, "no"),
+        }
+        if name == "demo":
+            contestants["nnunet_mirrored"] = lambda m=model, s=slide: worker("nnunet", m, s, "yes")
+            contestants["thorough"] = lambda m=model, s=slide: worker("bands", m, "openvino", "bf16", s, "yes")
+        runs = in_turns(repeat, **contestants)
+        seconds = {key: [each.said["seconds"] for each in found] for key, found in runs.items()}
+        for ours, theirs in (("torch", "nnunet"), ("fp32", "nnunet"), ("bf16", "nnunet"), ("bf16", "nnunet_mirrored"),
+                             ("thorough", "nnunet_mirrored")):  # fmt: skip
+            if theirs not in runs or ours not in runs:
+                continue
+            rows.append(
+                {
+                    "network": name,
+                    "ours": ours,
+                    "theirs": theirs,
+                    "windows": runs["fp32"][0].said["windows"],
+                    "ours_s": median(seconds[ours]),
+                    "theirs_s": median(seconds[theirs]),
+                    "times": ratio(seconds[theirs], seconds[ours]),
+                    "labels_equal": _equal(slide, model, ours, theirs) if name == "demo" else None,
+                    "ours_mib": max(each.peak_mib for each in runs[ours]),
+                    "theirs_mib": max(each.peak_mib for each in runs[theirs]),
+                }
+            )
+    return {"rows": rows}
+
+
+def tiatoolbox(work: Path, repeat: int, python: Path) -> dict[str, Any]:
+    """TIAToolbox's SemanticSegmentor with the same five networks as one model, on a whole slide."""
+    rows = []
+    small = virtual_slide(work, "efficiency-demo", centre_id=1, width_um=3000.0, height_um=3000.0, node_um=2200.0)
+    for name, model, slide in (("demo", DEMO, small), ("medium", model_folder(work, MEDIUM), small)):
+        print(f"tiatoolbox: {name}", flush=True)
+        exported = work / "models" / f"{name}.torchscript"
+        window = worker("export_torchscript", model, exported).said["window_px"]
+        runs = in_turns(
+            repeat,
+            theirs=lambda e=exported, w=window, s=slide: run(
+                [python, _TIATOOLBOX, e, str(w), s, _empty(work / "tiatoolbox")]
+            ),
+            fp32=lambda m=model, s=slide: _infer(work, s, m, "openvino", "fp32"),
+            bf16=lambda m=model, s=slide: _infer(work, s, m, "openvino", "bf16"),
+            torch=lambda m=model, s=slide: _infer(work, s, m, "torch", "fp32"),
+        )
+        walls = {key: [each.wall_s for each in found] for key, found in runs.items()}
+        for ours in ("torch", "fp32", "bf16"):
+            rows.append(  # noqa: PERF401 - as in the others
+                {
+                    "network": name,
+                    "ours": ours,
+                    "ours_s": median(walls[ours]),
+                    "theirs_s": median(walls["theirs"]),
+                    "times": ratio(walls["theirs"], walls[ours]),
+                    "ours_mib": max(each.peak_mib for each in runs[ours]),
+                    "theirs_mib": max(each.peak_mib for each in runs["theirs"]),
+                    "ours_windows": runs[ours][0].said["windows"] - 1,
+                    "theirs_windows": runs["theirs"][0].said["windows"],
+                    "version": runs["theirs"][0].said["version"],
+                }
+            )
+    return {"rows": rows}
+
+
+def _infer(work: Path, slide: Path, model: Path, engine: str, precision: str, *options: str) -> Run:
+    output = _empty(work / "output")
+    return worker("infer", slide.parent, output, model, "--engine", engine, "--precision", precision, *options)
+
+
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def _equal(slide: Path, model: Path, ours: str, theirs: str) -> float:
+    """Share of pixels with the same label."""
+    names = {
+        "torch": "torch-fp32-no",
+        "fp32": "openvino-fp32-no",
+        "bf16": "openvino-bf16-no",
+        "thorough": "openvino-bf16-yes",
+        "nnunet": "nnunet-no",
+        "nnunet_mirrored": "nnunet-yes",
+    }
+    one, other = (np.load(slide.with_name(f"labels-{names[each]}-{model.name}.npy")) for each in (ours, theirs))
+    return float((one == other).mean())
