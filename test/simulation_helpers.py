@@ -45,6 +45,11 @@ iterations = 8
 lr = 5e-3
 variants = 10
 guard_patches = 2
+precision = "fp32"
+
+[inference]
+engine = "torch"
+precision = "fp32"
 
 [evaluation]
 resamples = 200

@@ -74,11 +74,12 @@ def simulate(  # noqa: PLR0913 - each parameter is an option of the command
     from uga.simulation.workers import Compute  # noqa: PLC0415
     from uga.training.workers import resolve_devices  # noqa: PLC0415
 
+    loaded = load_config(config)
     return run(
         SimulationRequest(
-            loaded=load_config(config),
+            loaded=loaded,
             output=output,
-            compute=Compute(resolve_devices(devices), parallel, threads),
+            compute=Compute(resolve_devices(devices), parallel, threads or loaded.threads),
             data=data,
             model=model,
             only_report=report,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
 from uga import __version__
+from uga.finetuning.options import TrainingOptions  # noqa: TC001 - pydantic reads the annotations
 from uga.model.card import RESEARCH_USE
 from uga.output.files import sha256_file, write_json
 from uga.output.schema import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from uga.exporting import FinishedRuns
+    from uga.model.choices import Precision
     from uga.simulation.config import SimulationConfig
     from uga.simulation.pool import PoolPatch
     from uga.simulation.sources import Cohorts
@@ -116,6 +118,7 @@ class CellManifest(Record):
     corrected: int
     replayed: int
     guard: Guard | None = None
+    training: TrainingOptions | None = None
     config: dict[str, JsonValue]
     threads: int = Field(ge=1)
     computation: ComputationRecord
@@ -133,10 +136,12 @@ class Identifier:
         config: The experiment.
         cohorts: Its slides.
         runs: The query slides, segmented by the baseline.
+        precision: What is trained in.
     """
 
-    def __init__(self, config: SimulationConfig, cohorts: Cohorts, runs: FinishedRuns) -> None:
+    def __init__(self, config: SimulationConfig, cohorts: Cohorts, runs: FinishedRuns, precision: Precision) -> None:
         self._config = config
+        self._precision = precision
         self._common = {
             "uga": __version__,
             "baseline": runs.model.sha256,
@@ -161,7 +166,7 @@ class Identifier:
             "patches": chosen,
             "patch_px": self._config.query.patch_px,
             "unsure_um": self._config.query.unsure_um,
-            "finetuning": self._config.finetuning.options(key.seed).model_dump(mode="json"),
+            "finetuning": self._config.finetuning.options(key.seed, self._precision).model_dump(mode="json"),
         }
         return _sha256(content)
 

@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from uga.errors import UserError
 from uga.finetuning.options import TrainingOptions
 from uga.model.card import first_problem
-from uga.model.choices import EngineChoice, PrecisionChoice
+from uga.model.choices import EngineChoice, Precision, PrecisionChoice, TrainingPrecisionChoice
 from uga.ranking import Exclusion, Strategy
 from uga.training.cases import Unannotated
 
 SHIPPED_MODEL = "demo"
 _CONFIGS = "configs"
+_OF_GPUS = "fp16"
 _Positive = Annotated[int, Field(ge=1)]
 _Count = Annotated[int, Field(ge=0)]
 _Size = Annotated[float, Field(gt=0)]
@@ -254,20 +255,26 @@ class Finetuning(Strict):
     lr: Annotated[float, Field(gt=0, lt=1)] = _DEFAULTS.lr
     mix: Annotated[float, Field(gt=0, le=1)] = _DEFAULTS.mix
     variants: _Positive = _DEFAULTS.variants
+    precision: TrainingPrecisionChoice = "auto"
+    """On a CPU; ``auto`` is bf16 where the processor has it."""
     guard_patches: _Positive = 24
     """Old patches that the guard compares on; a cell is evaluated whatever the guard says."""
 
-    def options(self, seed: int) -> TrainingOptions:
-        """What decides the weights."""
-        return TrainingOptions(**self.model_dump(exclude={"guard_patches"}), seed=seed)
+    def options(self, seed: int, precision: Precision) -> TrainingOptions:
+        """What decides the weights, with the precision that is computed in."""
+        chosen = self.model_dump(exclude={"guard_patches", "precision"})
+        return TrainingOptions(**chosen, seed=seed, precision=precision)
 
 
 class Inference(Strict):
-    """How slides are segmented, query pools and test slides alike. ``auto`` is not repeatable to the last bit."""
+    """How slides are segmented, query pools and test slides alike.
+
+    ``auto`` takes the fastest that gives the same labels; what it took stands in each manifest.
+    """
 
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.25
-    engine: EngineChoice = "torch"
-    precision: PrecisionChoice = "fp32"
+    engine: EngineChoice = "auto"
+    precision: PrecisionChoice = "auto"
 
 
 class Evaluation(Strict):
@@ -321,11 +328,13 @@ class LoadedConfig:
         config: The configuration.
         folder: What relative paths in it are relative to.
         called: What the user called it.
+        threads: CPU threads that a cell was computed with, if it is a cell's manifest.
     """
 
     config: SimulationConfig
     folder: Path
     called: str
+    threads: int | None = None
 
 
 def load_config(name_or_path: str) -> LoadedConfig:
@@ -345,7 +354,7 @@ def load_config(name_or_path: str) -> LoadedConfig:
             "the manifest.json of a cell."
         ) from error
     if path.suffix.lower() == ".json":
-        return LoadedConfig(_cell_config(text, path), Path.cwd(), name_or_path)
+        return _cell_config(text, path)
     return LoadedConfig(_parse(text, name_or_path), path.resolve().parent, name_or_path)
 
 
@@ -368,20 +377,23 @@ def _parse(text: str, source: str) -> SimulationConfig:
     return _validate(content, source)
 
 
-def _cell_config(text: str, path: Path) -> SimulationConfig:
-    """The configuration in a cell's manifest, reduced to that cell."""
+def _cell_config(text: str, path: Path) -> LoadedConfig:
+    """The configuration in a cell's manifest, reduced to that cell and to what it was computed with."""
     try:
         manifest = json.loads(text)
-        cell, content = manifest["cell"], manifest["config"]
-        strategy, rarity = cell.get("strategy"), cell.get("rarity")
-        content = {**content, "query": {**content["query"], "rarity": [] if rarity is None else [rarity]}}
-        budget, seed = cell["budget"], cell["seed"]
+        cell, content, training = manifest["cell"], manifest["config"], manifest.get("training")
+        strategy, budget, seed, rarity = cell.get("strategy"), cell["budget"], cell["seed"], cell.get("rarity")
+        content["query"]["rarity"] = [] if rarity is None else [rarity]
+        content["inference"] |= {key: manifest["computation"][key] for key in ("engine", "precision")}
+        if training is not None and training["precision"] != _OF_GPUS:
+            content["finetuning"]["precision"] = training["precision"]
+        threads = int(manifest["threads"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not the manifest of a cell; name the manifest.json in a folder of cells."
-        ) from error
+        raise UserError(f"{path} is not the manifest of a cell; name the manifest.json in a cell's folder.") from error
     config = _validate(content, str(path))
-    return config if strategy is None else config.reduced_to(Strategy(strategy), budget, seed)
+    if strategy is not None:
+        config = config.reduced_to(Strategy(strategy), budget, seed)
+    return LoadedConfig(config, Path.cwd(), str(path), threads)
 
 
 def _validate(content: dict[str, Any], source: str) -> SimulationConfig:

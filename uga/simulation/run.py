@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from uga.cohort import FailureRecord, write_failures
 from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory
+from uga.model.arithmetic import resolve_training_precision
 from uga.output.files import write_atomic, write_json
 from uga.output.schema import Record
 from uga.processes import Job, run_together
@@ -86,13 +87,14 @@ def simulate(request: SimulationRequest) -> ExitCode:
         log.info("%d query slides, %d test slides.", len(cohorts.query), len(cohorts.test))
         slots = request.compute.slots
         model = baseline_model(request.loaded, cohorts, output / "baseline", request.compute, given=request.model)
-        experiment = Experiment(output, config, cohorts, model.path)
+        precision = resolve_training_precision(config.finetuning.precision, request.compute.devices)
+        experiment = Experiment(output, config, cohorts, model.path, precision)
         segment_pool(cohorts.query, model, experiment.pool, config, slots)
         runs = open_runs(experiment.pool, cohorts, model)
         patches = read_patches(runs, cohorts, config.evaluation.label)
         write_patches(experiment.pool / PATCHES_FILE, patches)
         selector = Selector(patches, runs, config.query, slots[0].enter())
-        identifier = Identifier(config, cohorts, runs)
+        identifier = Identifier(config, cohorts, runs, precision)
         plans = []
         for key in cell_keys(config):
             selected = selector.select(key)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from uga.finetuning.options import TrainingOptions
+    from uga.model.choices import Precision
     from uga.model.folder import Model
     from uga.simulation.cells import CellKey, Plan
     from uga.simulation.config import SimulationConfig
@@ -60,12 +62,14 @@ class Experiment:
         config: What is done.
         cohorts: The slides.
         model: Folder of the baseline.
+        precision: What is trained in.
     """
 
     output: Path
     config: SimulationConfig
     cohorts: Cohorts
     model: Path
+    precision: Precision
 
     @property
     def pool(self) -> Path:
@@ -95,13 +99,15 @@ def carry_out(plans: Sequence[Plan], experiment: Experiment, slot: Slot) -> None
     started, watch = datetime.now(UTC), Stopwatch()
     work = experiment.output / _WORK_FOLDER / first.identity[:16]
     baseline = load_model(experiment.model)
-    learnt = _Learnt(baseline, None)
+    learnt = _Learnt(baseline)
     if first.key.strategy is not None:
         runs = open_runs(experiment.pool, experiment.cohorts, baseline)
         with watch.stage("corrections"):
             correct(first.patches, runs, experiment.cohorts, work / "corrected", unsure_um=config.query.unsure_um)
         with watch.stage("fine-tuning"):
-            learnt = _learn(work, baseline, config, first.key.seed, slot)
+            learnt = _learn(
+                work, baseline, config, config.finetuning.options(first.key.seed, experiment.precision), slot
+            )
     slot.enter()  # a training has set its own number of threads
     with watch.stage("inference"):
         computation = segment_test(experiment.cohorts.test, learnt.model, work / "test", config, slot)
@@ -119,6 +125,7 @@ def carry_out(plans: Sequence[Plan], experiment: Experiment, slot: Slot) -> None
         corrected=len(first.patches),
         replayed=0 if learnt.report is None else learnt.report.replay_patches,
         guard=learnt.guard,
+        training=learnt.training,
         config=config_record(config),
         threads=slot.threads,
         computation=computation,
@@ -175,28 +182,30 @@ class _Learnt:
     """A fine-tuned model with its report; the baseline has none."""
 
     model: Model
-    report: FinetuningReport | None
+    report: FinetuningReport | None = None
+    training: TrainingOptions | None = None
 
     @property
     def guard(self) -> Guard | None:
         return None if self.report is None else Guard(**self.report.guard.model_dump(include={"passed", "sentence"}))
 
 
-def _learn(work: Path, baseline: Model, config: SimulationConfig, seed: int, slot: Slot) -> _Learnt:
+def _learn(work: Path, baseline: Model, config: SimulationConfig, training: TrainingOptions, slot: Slot) -> _Learnt:
     tuned = work / "tuned"
     model = finetune(
         FinetuningRequest(
             input=work / "corrected",
             output=tuned,
             model=baseline.path,
-            training=config.finetuning.options(seed),
+            training=training,
             force=True,  # a model that forgets is a result too
             guard_patches=config.finetuning.guard_patches,
             compare_corrections=False,
             devices=(slot.device,),
         )
     )
-    return _Learnt(model, FinetuningReport.model_validate_json((tuned / REPORT_JSON).read_bytes()))
+    report = FinetuningReport.model_validate_json((tuned / REPORT_JSON).read_bytes())
+    return _Learnt(model, report, training)
 
 
 def _record(model: Model) -> ModelRecord:
