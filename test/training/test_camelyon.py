@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from camelyon_helpers import virtual_slide
 from training_helpers import write_tiny_preset
 
 from uga.cli.console import execute
@@ -18,8 +19,7 @@ from uga.training.camelyon import find_camelyon, main, write_cohort
 from uga.training.cases import read_cohort
 from uga.training.dataset import Dataset
 from uga.training.environment import NnunetFolders
-from uga.virtual.slide import write_virtual_slide
-from uga.virtual.spec import LesionClass, SlideSpec
+from uga.virtual.spec import LesionClass
 
 STAGES = """patient,stage,center
 patient_000.zip,pN1,0
@@ -128,56 +128,18 @@ def test_nothing_usable_and_doubled_files_are_told(tmp_path):
         find_camelyon(root)
 
 
-def _write_asap(mask: np.ndarray, scale: float, path: Path, *, tumour: str, hole: str) -> None:
-    """Outlines of a label map as Camelyon ships them: holes are shapes of a group of their own."""
-    contours, hierarchy = cv2.findContours((mask == 2).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    shapes = []
-    for number, (contour, links) in enumerate(zip(contours, hierarchy[0], strict=True)):
-        if len(contour) < 3:
-            continue
-        points = "".join(
-            f'<Coordinate Order="{i}" X="{(x + 0.5) * scale:.4f}" Y="{(y + 0.5) * scale:.4f}" />'
-            for i, (x, y) in enumerate(contour[:, 0])
-        )
-        group = tumour if links[3] < 0 else hole
-        shapes.append(
-            f'<Annotation Name="Annotation {number}" Type="Polygon" PartOfGroup="{group}" Color="#F4FA58">'
-            f"<Coordinates>{points}</Coordinates></Annotation>"
-        )
-    groups = "".join(
-        f'<Group Name="{name}" PartOfGroup="None" Color="#00ff00"><Attributes /></Group>' for name in (tumour, hole)
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        f'<?xml version="1.0"?>\n<ASAP_Annotations><Annotations>{"".join(shapes)}</Annotations>'
-        f"<AnnotationGroups>{groups}</AnnotationGroups></ASAP_Annotations>"
-    )
-
-
-def _virtual(root: Path, stem: str, seed: int, centre: int, lesion: LesionClass) -> None:
-    spec = SlideSpec(seed=seed, centre_id=centre, lesion=lesion, width_um=900, height_um=900, node_um=750)
-    (root / "images").mkdir(parents=True, exist_ok=True)
-    (root / "masks").mkdir(exist_ok=True)
-    mask = root / "masks" / f"{stem}_mask.tif"
-    write_virtual_slide(spec, root / "images" / f"{stem}.tif", mask_path=mask)
-    if lesion is not LesionClass.NEGATIVE:
-        groups = {"tumour": "metastases", "hole": "normal"} if "patient" in stem else {"tumour": "_0", "hole": "_2"}
-        scale = 1 / spec.centre.spacing_um
-        _write_asap(tifffile.imread(mask), scale, root / "annotations" / f"{stem}.xml", **groups)
-
-
 @pytest.mark.slow
 def test_a_miniature_camelyon_becomes_a_model(tmp_path):
     c16, c17 = tmp_path / "camelyon" / "CAMELYON16", tmp_path / "camelyon" / "CAMELYON17"
     for number, stem in enumerate(("tumor_001", "tumor_010", "tumor_071", "test_001")):
-        _virtual(c16, stem, 100 + number, 2 if stem == "tumor_071" else 1, LesionClass.MICRO)
+        virtual_slide(c16, stem, 100 + number, 2 if stem == "tumor_071" else 1, LesionClass.MICRO)
     for number, stem in enumerate(("normal_001", "normal_101")):
-        _virtual(c16, stem, 200 + number, 1 + number, LesionClass.NEGATIVE)
+        virtual_slide(c16, stem, 200 + number, 1 + number, LesionClass.NEGATIVE)
     (c16 / "evaluation").mkdir()
     (c16 / "evaluation" / "reference.csv").write_text("test_001,Tumor,IDC,Micro\n")
-    _virtual(c17, "patient_000_node_0", 300, 3, LesionClass.NEGATIVE)
-    _virtual(c17, "patient_000_node_1", 301, 3, LesionClass.MICRO)
-    _virtual(c17, "patient_021_node_3", 302, 4, LesionClass.ITC)
+    virtual_slide(c17, "patient_000_node_0", 300, 3, LesionClass.NEGATIVE)
+    virtual_slide(c17, "patient_000_node_1", 301, 3, LesionClass.MICRO)
+    virtual_slide(c17, "patient_021_node_3", 302, 4, LesionClass.ITC)
     (c17 / "stages.csv").write_text(STAGES)
 
     cohort = tmp_path / "cohort.csv"

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from uga.errors import UserError
+from uga.ranking import Strategy
+from uga.simulation.cells import BASELINE, CellKey, cell_keys
+from uga.simulation.config import config_text, load_config, shipped_configs
+
+NAMES = ["camelyon", "glas", "glas-grade", "glas-rare", "nuclei", "virtual", "virtual-mini"]
+
+
+def test_every_shipped_configuration_is_valid_and_has_its_file_s_name() -> None:
+    assert list(shipped_configs()) == NAMES
+    for name in NAMES:
+        loaded = load_config(name)
+        assert loaded.config.name == name
+        assert loaded.config.title
+        assert config_text(name).startswith("#")
+    virtual = load_config("virtual").config
+    assert virtual.grid.budgets == (5, 10, 20)
+    assert len(virtual.grid.seeds) >= 3
+    assert virtual.data.centres == (1, 2, 3, 4, 5)
+
+
+def test_the_experiments_compare_every_strategy() -> None:
+    for name in ("virtual", "glas", "glas-grade", "camelyon"):
+        asked = set(load_config(name).config.grid.strategies)
+        assert asked == set(Strategy) - {Strategy.SUM}  # which is the mean
+
+
+def test_cells_come_seed_by_seed_after_the_baseline() -> None:
+    config = load_config("glas-rare").config
+    keys = cell_keys(config)
+    assert keys[0] == BASELINE
+    grid = config.grid
+    assert len(keys) == 1 + len(grid.seeds) * len(grid.budgets) * len(grid.strategies) * len(config.query.rarity)
+    assert [key.seed for key in keys[1:]] == sorted(key.seed for key in keys[1:])
+    assert len({key.name for key in keys}) == len(keys)
+
+
+def test_a_cell_is_named_after_what_it_is() -> None:
+    assert BASELINE.name == "baseline"
+    key = CellKey(strategy=Strategy.MEAN, budget=5, seed=2, rarity=0.05)
+    assert key.name == "mean-005-seed2-rarity0.05"
+    assert str(key) == "mean, 5 patches, seed 2, 5 % shifted"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name = "virtual-mini"', 'name = "Virtual Mini"', "name"),
+        ("centres = [1, 4]", 'centres = "1"', "data.virtual.centres"),
+        ('source = "virtual"', 'source = "moon"', "data"),
+        ("micro = 1, negative = 1, size_um = 700", "micro = -1, size_um = 700", "data.virtual.query.micro"),
+        ('model = "demo"', 'modell = "demo"', "baseline.modell"),
+        ('model = "demo"', "", "baseline: give either model or the table training"),
+        ("patch_px = 256", "patch_px = 2", "query.patch_px"),
+        ("patch_px = 256", "patch_px = 256\nrarity = [1.5]", "query.rarity.0"),
+        ('"mean", "foreground-random"', '"meen"', "grid.strategies.0"),
+        ('"mean", "foreground-random"', '"mean", "mean"', "strategies holds a value twice"),
+        ("budgets = [2]", "budgets = [0]", "grid.budgets.0"),
+        ("seeds = [0]", "seeds = []", "grid.seeds"),
+        ("iterations = 4", "iterations = 4.5", "finetuning.iterations"),
+        ("iterations = 4", "learning_rate = 4", "finetuning.learning_rate"),
+        ("overlap = 0.0", "overlap = 1.0", "inference.overlap"),
+        ("resamples = 200", "resamples = 2", "evaluation.resamples"),
+        ("resamples = 200", "resamples = ", "is not TOML"),
+        ('title = "Virtual centres, in miniature"', "", "title"),
+    ],
+)
+def test_mistakes_name_their_key(tmp_path: Path, old: str, new: str, says: str) -> None:
+    text = config_text("virtual-mini")
+    assert text.count(old) == 1
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        load_config(str(path))
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_is_no_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="use one of camelyon, glas"):
+        load_config("virtual-maxi")
+    (tmp_path / "manifest.json").write_text('{"cell": {}}')
+    with pytest.raises(UserError, match="not the manifest of a cell"):
+        load_config(str(tmp_path / "manifest.json"))
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(config_text("virtual-mini"))
+    assert load_config(str(tmp_path / "mine.toml")).folder == tmp_path
