@@ -2,9 +2,10 @@ from datetime import UTC, datetime
 
 import pytest
 from finetuning_helpers import own_environment
+from outcome_helpers import make_outcomes, make_patches
 
 from uga.output.schema import ModelRecord
-from uga.simulation.analysis import Outcomes
+from uga.simulation.analysis import Outcomes, centre_pools
 from uga.simulation.summary import Summary
 
 
@@ -12,6 +13,11 @@ from uga.simulation.summary import Summary
 def _environment():
     with own_environment():
         yield
+
+
+@pytest.fixture(scope="session")
+def outcomes() -> Outcomes:
+    return make_outcomes()
 
 
 @pytest.fixture
@@ -41,11 +47,12 @@ def summary_of():
             "differences": outcomes.differences,
             "areas": outcomes.areas,
             "choices": (),
-            "pool": (),
+            "pool": centre_pools(make_patches()),
             "rarities": (),
             "scores": (),
             "home_centres": (),
             "baseline": ModelRecord(name="demo", sha256="0" * 64, folds=(0, 1)),
+            "command": "python -m uga simulate made --output OUT",
             "config": {"name": "made"},
             "versions": {},
             "computed_on": ("cpu",),

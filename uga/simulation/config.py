@@ -269,7 +269,7 @@ class Finetuning(Strict):
 class Inference(Strict):
     """How slides are segmented, query pools and test slides alike.
 
-    ``auto`` takes the fastest that gives the same labels; what it took stands in each manifest.
+    ``auto`` takes the fastest that gives the same labels; what it took for the query pool is taken for all cells.
     """
 
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.25

@@ -44,16 +44,14 @@ SUMMARY_FILE, TABLES_FILE, REPORT_FILE = "summary.json", "tables.md", "report.ht
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(
-    experiment: Experiment, plans: Sequence[Plan], patches: Sequence[PoolPatch], selector: Selector
-) -> Path:
+def write_report(experiment: Experiment, plans: Sequence[Plan], selector: Selector, command: str) -> Path:
     """Write all reports over the cells that are finished.
 
     Args:
         experiment: The experiment.
         plans: All its cells.
-        patches: The query pool, excluded patches too.
-        selector: What was offered to the cells.
+        selector: The query pool, and what was offered to the cells.
+        command: What makes the same experiment.
 
     Returns:
         The HTML page.
@@ -65,8 +63,8 @@ def write_report(
     }
     results = {key: read_slides(experiment.cell(key) / SLIDES_FILE) for key in manifests}
     write_results(experiment.output / RESULTS_FILE, results)
-    kept = [patch for patch in patches if not experiment.config.query.exclusion.excludes(patch.candidate)]
-    summary = _summarise(experiment, plans, manifests, results, kept, selector)
+    kept = [patch for patch in selector.patches if not experiment.config.query.exclusion.excludes(patch.candidate)]
+    summary = _summarise(experiment, plans, manifests, results, kept, selector, command)
     write_json(experiment.output / SUMMARY_FILE, summary)
     tables = markdown(summary)
     text = "\n\n".join(f"### {title}\n\n{table}" for title, table in tables.items())
@@ -86,6 +84,7 @@ def _summarise(
     results: Mapping[CellKey, Sequence[SlideResult]],
     kept: Sequence[PoolPatch],
     selector: Selector,
+    command: str,
 ) -> Summary:
     config, runs = experiment.config, selector.runs
     own = {
@@ -124,6 +123,7 @@ def _summarise(
         home_centres=home,
         home_is_least_uncertain=home_is_least_uncertain(pools, home),
         baseline=runs.ranked.model,
+        command=command,
         config=config_record(config),
         versions=installed_versions(),
         computed_on=tuple(sorted({f"{each.computation}, {each.threads} threads" for each in computed})),

@@ -26,13 +26,14 @@ from uga.simulation.report import write_report
 from uga.simulation.segmenting import segment_pool
 from uga.simulation.selection import Selector
 from uga.simulation.sources import prepare
-from uga.simulation.work import Experiment, carry_out, share
+from uga.simulation.work import POOL_FOLDER, Experiment, carry_out, share
 from uga.stopping import stopping_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from uga.simulation.config import LoadedConfig
+    from uga.exporting import FinishedRuns
+    from uga.simulation.config import LoadedConfig, SimulationConfig
     from uga.simulation.workers import Compute, Slot
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,17 @@ class SimulationRequest:
     model: Path | None = None
     only_report: bool = False
 
+    @property
+    def command(self) -> str:
+        """The command that makes the same experiment; folders are named by what they hold."""
+        compute = self.compute
+        said = ["python -m uga simulate", Path(self.loaded.called).name, "--output OUT"]
+        said += ["--data DATA"] if self.data is not None else []
+        said += ["--model MODEL"] if self.model is not None else []
+        said += [f"--devices {','.join(compute.devices)}", f"--parallel {compute.parallel}"]
+        said += [f"--threads {compute.threads}"] if compute.threads is not None else []
+        return " ".join(said)
+
 
 class CellFailure(Record):
     """A cell that could not be carried out."""
@@ -87,12 +99,14 @@ def simulate(request: SimulationRequest) -> ExitCode:
         log.info("%d query slides, %d test slides.", len(cohorts.query), len(cohorts.test))
         slots = request.compute.slots
         model = baseline_model(request.loaded, cohorts, output / "baseline", request.compute, given=request.model)
+        pool = output / POOL_FOLDER
+        segment_pool(cohorts.query, model, pool, config, slots)
+        runs = open_runs(pool, cohorts, model)
+        config = _settled(config, runs)
         precision = resolve_training_precision(config.finetuning.precision, request.compute.devices)
         experiment = Experiment(output, config, cohorts, model.path, precision)
-        segment_pool(cohorts.query, model, experiment.pool, config, slots)
-        runs = open_runs(experiment.pool, cohorts, model)
         patches = read_patches(runs, cohorts, config.evaluation.label)
-        write_patches(experiment.pool / PATCHES_FILE, patches)
+        write_patches(pool / PATCHES_FILE, patches)
         selector = Selector(patches, runs, config.query, slots[0].enter())
         identifier = Identifier(config, cohorts, runs, precision)
         plans = []
@@ -101,9 +115,17 @@ def simulate(request: SimulationRequest) -> ExitCode:
             plans.append(Plan(key, selected, selector.ranks(selected), identifier.identify(key, selected)))
         failures = [] if request.only_report else _work_on(_waiting(plans, experiment), experiment, slots)
         write_failures(output, [FailureRecord(slide=each.cell, error=each.error) for each in failures])
-        page = write_report(experiment, plans, patches, selector)
+        page = write_report(experiment, plans, selector, request.command)
     log.info("Open %s", page)
     return ExitCode(max((each.code for each in failures), default=ExitCode.OK))
+
+
+def _settled(config: SimulationConfig, runs: FinishedRuns) -> SimulationConfig:
+    """The configuration with what computed the query pool in place of ``auto``: all cells are computed alike."""
+    computation = runs.finished[min(runs.finished)].manifest.computation
+    taken = {"engine": computation.engine, "precision": computation.precision}
+    chosen = {name: value for name, value in taken.items() if getattr(config.inference, name) == "auto"}
+    return config.model_copy(update={"inference": config.inference.model_copy(update=chosen)})
 
 
 @contextmanager

@@ -164,6 +164,7 @@ class Summary(Record):
     home_centres: tuple[str, ...]
     home_is_least_uncertain: bool | None = None
     baseline: ModelRecord
+    command: str
     config: dict[str, JsonValue]
     versions: dict[str, str]
     computed_on: tuple[str, ...]
