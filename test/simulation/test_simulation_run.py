@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,14 +103,9 @@ def test_a_second_run_does_nothing_and_a_larger_grid_adds_to_it(experiment, tmp_
     assert simulate(request(experiment / "config.toml", out)) is ExitCode.OK
     assert stamps(out) == before
     assert (out / "results.csv").read_bytes() == results
-    text = (experiment / "config.toml").read_text()
     larger = tmp_path / "larger.toml"
-    larger.write_text(
-        text.replace('"sum", "random"', '"sum", "reference"')
-        .replace('query = "', f'query = "{experiment}/')
-        .replace('test = "', f'test = "{experiment}/')
-    )
-    assert simulate(request(larger, out)) is ExitCode.OK
+    larger.write_text((experiment / "config.toml").read_text().replace('"sum", "random"', '"sum", "reference"'))
+    assert simulate(request(larger, out, data=experiment)) is ExitCode.OK
     after = stamps(out)
     assert {name: after[name] for name in before} == before
     assert set(after) == {*before, "reference-001-seed0"}
@@ -184,7 +180,7 @@ def test_a_failed_cell_costs_the_others_nothing(experiment, tmp_path, monkeypatc
     assert simulate(request(experiment / "config.toml", tmp_path)) is ExitCode.DEFECT
     assert set(stamps(tmp_path)) == {"baseline"}
     failures = json.loads((tmp_path / "failures.json").read_text())["failures"]
-    assert [failure["slide"] for failure in failures] == ["mean-001-seed0", "random-001-seed0"]
+    assert [failure["cell"] for failure in failures] == ["mean-001-seed0", "random-001-seed0"]
     assert failures[0]["error"] == "Nobody is there."
     assert summary(tmp_path).finished == 1
     monkeypatch.undo()
@@ -199,11 +195,15 @@ def test_two_runs_in_one_folder_are_refused(experiment):
         simulate(request(experiment / "config.toml", out))
 
 
-def test_models_are_kept_if_asked_for(tmp_path):
-    config = write_experiment(tmp_path, strategies=["mean"], budgets=[1])
-    config.write_text(f"keep_models = true\n{config.read_text()}")
-    assert simulate(request(config, tmp_path / "out")) is ExitCode.OK
+def test_models_are_kept_if_asked_for_later_too(experiment, tmp_path):
+    config, out = tmp_path / "config.toml", experiment / "out"
+    text = (experiment / "config.toml").read_text().replace('"mean", "sum", "random"', '"mean"')
+    config.write_text(f"keep_models = true\n{text}")
+    tmp_path = tmp_path / "copy"
+    shutil.copytree(out, tmp_path / "out")
+    assert simulate(request(config, tmp_path / "out", data=experiment)) is ExitCode.OK
     cell = tmp_path / "out" / "cells" / "mean-001-seed0"
+    assert manifest(tmp_path / "out", "mean-001-seed0").model == manifest(out, "mean-001-seed0").model
     model = verify_model(cell / "model")
     assert model.sha256 == manifest(tmp_path / "out", "mean-001-seed0").model.sha256
     assert model.card.parent == trained_parent().sha256

@@ -10,17 +10,17 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from uga.cohort import FailureRecord, write_failures
+from uga.cohort import FAILURES_FILE
 from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory
 from uga.model.arithmetic import resolve_training_precision
 from uga.output.files import write_atomic, write_json
-from uga.output.schema import Record
+from uga.output.schema import SCHEMA_VERSION, Record
 from uga.processes import Job, run_together
 from uga.progress import duration
 from uga.simulation.baseline import baseline_model
-from uga.simulation.cells import Identifier, Plan, cell_keys, read_cell
+from uga.simulation.cells import MODEL_FOLDER, Identifier, Plan, cell_keys, read_cell
 from uga.simulation.pool import PATCHES_FILE, open_runs, read_patches, write_patches
 from uga.simulation.report import write_report
 from uga.simulation.segmenting import segment_pool
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from uga.exporting import FinishedRuns
+    from uga.simulation.cells import CellManifest
     from uga.simulation.config import LoadedConfig, SimulationConfig
     from uga.simulation.workers import Compute, Slot
 
@@ -75,11 +76,18 @@ class SimulationRequest:
 
 
 class CellFailure(Record):
-    """A cell that could not be carried out."""
+    """A cell that could not be carried out; ``code`` is the exit code it stands for."""
 
     cell: str
     error: str
     code: int
+
+
+class Failures(Record):
+    """``failures.json``: there only if a cell of the latest run failed."""
+
+    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    failures: tuple[CellFailure, ...]
 
 
 def simulate(request: SimulationRequest) -> ExitCode:
@@ -114,7 +122,7 @@ def simulate(request: SimulationRequest) -> ExitCode:
             selected = selector.select(key)
             plans.append(Plan(key, selected, selector.ranks(selected), identifier.identify(key, selected)))
         failures = [] if request.only_report else _work_on(_waiting(plans, experiment), experiment, slots)
-        write_failures(output, [FailureRecord(slide=each.cell, error=each.error) for each in failures])
+        _write_failures(output / FAILURES_FILE, failures)
         page = write_report(experiment, plans, selector, request.command)
     log.info("Open %s", page)
     return ExitCode(max((each.code for each in failures), default=ExitCode.OK))
@@ -150,9 +158,14 @@ def _waiting(plans: Sequence[Plan], experiment: Experiment) -> list[list[Plan]]:
     """The cells that are left to do, those of one identity together; results that are there already are shared."""
     left, known = [], {}
     for plan in plans:
-        manifest = read_cell(experiment.cell(plan.key))
-        if manifest is not None and manifest.identity == plan.identity:
-            known[plan.identity] = (experiment.cell(plan.key), manifest)
+        folder = experiment.cell(plan.key)
+        manifest = read_cell(folder)
+        if (
+            manifest is not None
+            and manifest.identity == plan.identity
+            and not _lacks_model(folder, manifest, experiment)
+        ):
+            known[plan.identity] = (folder, manifest)
         else:
             left.append(plan)
     groups: dict[str, list[Plan]] = {}
@@ -169,6 +182,12 @@ def _waiting(plans: Sequence[Plan], experiment: Experiment) -> list[list[Plan]]:
         trained,
     )
     return list(groups.values())
+
+
+def _lacks_model(folder: Path, manifest: CellManifest, experiment: Experiment) -> bool:
+    """Whether a model that is to be kept was not."""
+    is_own = manifest.cell.strategy is not None and manifest.shared_with is None
+    return experiment.config.keep_models and is_own and not (folder / MODEL_FOLDER).is_dir()
 
 
 def _work_on(groups: Sequence[Sequence[Plan]], experiment: Experiment, slots: Sequence[Slot]) -> list[CellFailure]:
@@ -250,6 +269,13 @@ def _attempt(plans: Sequence[Plan], experiment: Experiment, slot: Slot) -> CellF
         log.exception("%s: unexpected error", name)
         return _failed(name, f"a defect of UGA ({type(error).__name__}); report it with the log.", ExitCode.DEFECT)
     return None
+
+
+def _write_failures(path: Path, failures: Sequence[CellFailure]) -> None:
+    if failures:
+        write_json(path, Failures(failures=tuple(failures)))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _failed(name: str, sentence: str, code: ExitCode = ExitCode.SLIDE_FAILED) -> CellFailure:
