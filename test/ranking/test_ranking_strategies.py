@@ -131,16 +131,22 @@ def test_farthest_first_takes_each_once_and_spreads(count: int, seed: int) -> No
 
 
 def test_diversity_takes_one_of_each_kind_first() -> None:
-    """Three clusters; the most uncertain patches are all of the first."""
-    candidates = [make_candidate(x=PATCH * i, score_mean=1.0 - i / 1000) for i in range(18)]
+    """Three kinds among the most uncertain quarter, of which the very first are all of one."""
+    candidates = [make_candidate(x=PATCH * i, score_mean=1.0 - i / 1000) for i in range(120)]
+
+    def kind(candidate: Candidate) -> int:
+        number = candidate.x // PATCH
+        return 1 if 20 <= number < 25 else 2 if 25 <= number < 30 else 0
 
     def features(asked: list[Candidate]) -> NDArray[np.float32]:
-        return np.array([[c.x // (6 * PATCH)] for c in asked], dtype=np.float32)
+        return np.array([[kind(candidate)] for candidate in asked], dtype=np.float32)
 
     ordered = order(candidates, Strategy.UNCERTAINTY_DIVERSITY, features=features)
-    assert {c.x // (6 * PATCH) for c in ordered[:3]} == {0, 1, 2}
+    assert {kind(candidate) for candidate in ordered[:3]} == {0, 1, 2}
     assert ordered[0] == candidates[0]
-    assert {c.x // (6 * PATCH) for c in order(candidates, Strategy.MEAN)[:6]} == {0}
+    assert {kind(candidate) for candidate in order(candidates, Strategy.MEAN)[:20]} == {0}
+    few = order(candidates[:12], Strategy.UNCERTAINTY_DIVERSITY, features=features)
+    assert set(few[:10]) == set(candidates[:10])
 
 
 def test_diversity_looks_at_the_most_uncertain_only() -> None:

@@ -31,7 +31,7 @@ Features = Callable[[Sequence[Candidate]], "NDArray[np.float32]"]
 
 _STRATIFIED_SHARE = 0.66
 _BETA = 10.0
-_UNCERTAIN_SHARE, _UNCERTAIN_LEAST = 0.25, 20
+_UNCERTAIN_SHARE, _UNCERTAIN_LEAST = 0.25, 10
 
 
 class Strategy(StrEnum):
