@@ -148,7 +148,6 @@ class Identifier:
             "mapping": cohorts.mapping.model_dump(mode="json"),
             "test": sorted(_case_facts(case, cohorts) for case in cohorts.test),
             "inference": config.inference.model_dump(mode="json"),
-            "label": config.evaluation.label,
         }
         self._query = {
             case.id: [runs.finished[case.id].manifest.input.quickhash, *_reference_facts(case, cohorts)]
