@@ -1,4 +1,4 @@
-"""Peak memory of inference on a very large virtual slide: bounded, and flat in the slide's height."""
+"""Memory of inference: bounded and flat in the height of a very large slide, and nothing kept from slide to slide."""
 
 from __future__ import annotations
 
@@ -39,3 +39,40 @@ def test_peak_memory_is_bounded_and_flat_in_height(tmp_path: Path) -> None:
     half = peak_memory(tmp_path / "half", 7500)
     assert tall < 4 * GIB
     assert tall <= 1.1 * half
+
+
+RUN_AND_TELL = """
+import re, sys
+from pathlib import Path
+import torch
+from uga.inputs import find_slides
+from uga.model.arithmetic import resolve_arithmetic
+from uga.model.ensemble import Ensemble
+from uga.model.folder import load_model
+from uga.options import RunOptions
+from uga.pipeline import Pipeline
+
+device = torch.device("cpu")
+ensemble = Ensemble(load_model(Path(sys.argv[3])), device=device, choices=resolve_arithmetic("auto", "auto", device))
+pipeline = Pipeline(ensemble, RunOptions(top=3, patch_px=256))
+for slide in find_slides(Path(sys.argv[1])):
+    assert pipeline.run(slide, Path(sys.argv[2]) / slide.slide_id)
+    print("resident", re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1], flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_ten_slides_in_one_run_leak_nothing(tmp_path: Path) -> None:
+    for number in range(10):
+        spec = SlideSpec(
+            seed=number, centre_id=1 + number % 5, lesion=LesionClass.MICRO, width_um=1200, height_um=1200, node_um=900
+        )
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_virtual_slide(spec, tmp_path / "in" / f"{number}.tif")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_AND_TELL, tmp_path / "in", tmp_path / "out", ROOT / "weights" / "demo"],
+        check=True, capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    resident = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("resident ")]
+    assert len(resident) == 10
+    assert resident[9] <= 1.05 * resident[1], resident
