@@ -174,7 +174,8 @@ def _dice(evaluation: Evaluation, slides: Sequence[SlideEvaluation], label: str)
 
 _PATCHES_CAPTION = (
     "Score of each ranked patch against what its Dice falls short of 1. The method needs the two to rise together: "
-    "patches that are wrong should come first. Bottom right would be certain and right; top left, certain and wrong."
+    "patches that are wrong should come first. Top left: wrong, and hardly noticed. Bottom right: uncertain, though "
+    "right."
 )
 
 
@@ -186,7 +187,7 @@ def _patches(evaluation: Evaluation, slides: Sequence[SlideEvaluation], label: s
             dice = patch.labels[label].dice_by(empty) if patch.judged_px else None
             if dice is not None:
                 points[one.case.centre].append((patch.candidate.score_mean, 1 - dice))
-    figure = Figure(figsize=(_WIDTH * 0.7, 4.2), layout="constrained")
+    figure = Figure(figsize=(_WIDTH * 0.62, 4.2), layout="constrained")
     axes = figure.subplots()
     crowded = sum(map(len, points.values())) > _MOST_VECTOR_POINTS
     for centre, colour in _colours(evaluation).items():
@@ -204,7 +205,7 @@ def _patches(evaluation: Evaluation, slides: Sequence[SlideEvaluation], label: s
     )
     axes.set_xlim(left=0)
     if points:
-        figure.legend(title="centre", loc="outside right upper")
+        figure.legend(title="centre", loc="outside lower center", ncols=6)
     return figure
 
 
@@ -222,8 +223,10 @@ def _reliability(evaluation: Evaluation, slides: Sequence[SlideEvaluation]) -> F
     top = int(np.flatnonzero(whole.sum(0)).max(initial=0)) + 1
     width = max(1, -(-top // _BARS))
     step = evaluation.uncertainty.full_scale / (certainty.GREY_LEVELS - 1)
+    shown = 0.0
     for centre, colour in _colours(evaluation).items():
         x, rate, _ = _binned(by_centre[centre], width)
+        shown = max(shown, float(x.max(initial=0)))
         rates.plot(x * step, rate, color=colour, marker="o", markersize=3, linewidth=1, label=centre)
     x, rate, share = _binned(whole, width)
     rates.plot(x * step, rate, color="black", linewidth=2, label="all")
@@ -231,6 +234,7 @@ def _reliability(evaluation: Evaluation, slides: Sequence[SlideEvaluation]) -> F
     if not np.isnan(expected).any():
         rates.plot(np.arange(top) * step, expected, color="#5b6675", linestyle="--", label="calibrated")
     shares.bar(x * step, share, width=width * step * 0.9, color="#8a94a3")
+    shares.set_xlim(0, (shown + width / 2) * step)
     rates.set(title="Error rate by uncertainty", ylabel="share of wrong pixels")
     rates.yaxis.set_major_formatter(PercentFormatter(1.0))
     rates.set_ylim(bottom=0)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uga.errors import UserError
 from uga.evaluation import statistics as of
 from uga.evaluation import uncertainty as certainty
 from uga.evaluation.agreement import Agreement, Empty
 from uga.evaluation.bootstrap import DEFAULT_RESAMPLING, Estimate, Resampling, bootstrap_interval
 from uga.evaluation.records import BinRecord, Evaluation, FailureRecord, GroupRecord, Settings, UncertaintyGroup
 from uga.training.cases import LESION_CLASSES
+from uga.training.labels import BACKGROUND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,9 +38,6 @@ def summarise(
         slides: At least one.
         settings: How they were compared, and how figures are to be computed.
         failures: The slides that could not be evaluated.
-
-    Raises:
-        UserError: the home centre has no slide.
     """
     first = slides[0]
     return Evaluation(
@@ -48,7 +45,7 @@ def summarise(
         uncertainty=first.measure,
         spacing_um=first.spacing_um,
         patch_size_px=first.patch_size_px,
-        labels=("background", *first.labels),
+        labels=(BACKGROUND, *first.labels),
         settings=settings,
         failures=tuple(FailureRecord(slide=one.slide, message=str(one.error)) for one in failures),
         groups=group_slides(slides, empty=settings.empty, resampling=settings.resampling),
@@ -69,14 +66,7 @@ def group_slides(
 def group_uncertainty(
     slides: Sequence[SlideEvaluation], *, home: str | None = None, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> tuple[UncertaintyGroup, ...]:
-    """The same groups; with a ``home`` centre, how well scores tell the patches of each other centre from its own.
-
-    Raises:
-        UserError: no slide is of the home centre.
-    """
-    if home is not None and all(one.case.centre != home for one in slides):
-        known = ", ".join(sorted({one.case.centre for one in slides}))
-        raise UserError(f"No evaluated slide is of the home centre '{home}'; --home must name one of {known}.")
+    """The same groups; with a ``home`` centre, how well scores tell the patches of each other centre from its own."""
     return tuple(_uncertainty(part, _at_home(slides, part, home), resampling) for part in _parts(slides))
 
 

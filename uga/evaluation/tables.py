@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from uga.evaluation.agreement import Agreement, Empty
-    from uga.evaluation.records import Evaluation, GroupRecord
+    from uga.evaluation.records import Evaluation, GroupRecord, UncertaintyGroup
     from uga.evaluation.slides import PatchEvaluation, SlideEvaluation
 
 EVALUATION_FILE = "evaluation.json"
@@ -69,14 +69,14 @@ def number(value: float | None, digits: int = 3) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def interval_text(record: GroupRecord, figure: str, digits: int = 3) -> str:
-    """The interval of a figure for people, or why there is none."""
+def interval_text(record: GroupRecord | UncertaintyGroup, figure: str, digits: int = 3, *, factor: float = 1) -> str:
+    """The interval of ``factor`` times a figure for people, or why there is none."""
     interval = record.intervals.get(figure)
     if interval is None:
         return ""
     if interval.low is None or interval.high is None:
         return interval.reason or ""
-    return f"{interval.low:,.{digits}f} to {interval.high:,.{digits}f}"
+    return f"{number(factor * interval.low, digits)} to {number(factor * interval.high, digits)}"
 
 
 def _told(record: GroupRecord) -> str:
