@@ -87,7 +87,7 @@ def evaluate(  # noqa: PLR0913 - each parameter is an option of the command
     request, 70 a defect of UGA.
     """
     # Imported late: these pull in torch and matplotlib, which --help should not wait for.
-    from uga.errors import SlideError  # noqa: PLC0415
+    from uga.errors import SlideError, UserError  # noqa: PLC0415
     from uga.evaluation.agreement import Empty  # noqa: PLC0415
     from uga.evaluation.figures import draw_figures  # noqa: PLC0415
     from uga.evaluation.groups import summarise  # noqa: PLC0415
@@ -108,10 +108,18 @@ def evaluate(  # noqa: PLR0913 - each parameter is an option of the command
         resamples=resamples,
         seed=seed,
     )
+    cases = read_cohort(reference)
+    if home is not None and all(case.centre != home for case in cases):
+        known = ", ".join(sorted({case.centre for case in cases}))
+        raise UserError(f"No slide of {reference} is of the centre '{home}'; --home must name one of {known}.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output} cannot be made a folder ({error.strerror}); name another one.") from error
     results = list(
         evaluate_each(
             folders,
-            read_cohort(reference),
+            cases,
             LabelMapping.parse(labels),
             unannotated=settings.unannotated,
             tissue=settings.tissue,
