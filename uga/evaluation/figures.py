@@ -135,7 +135,7 @@ def _centres(evaluation: Evaluation, slides: Sequence[SlideEvaluation], label: s
     left.set(title="Patch scores", ylabel=f"mean uncertainty of a patch{_unit(evaluation)}")
     left.set_ylim(bottom=0)
     right.set(title=f"Dice of {label}", ylabel="Dice", ylim=(-0.03, 1.03))
-    right.legend(loc="lower right")
+    _legend(right, right, loc="lower right")
     return figure
 
 
@@ -204,8 +204,7 @@ def _patches(evaluation: Evaluation, slides: Sequence[SlideEvaluation], label: s
         ylim=(-0.03, 1.03),
     )
     axes.set_xlim(left=0)
-    if points:
-        figure.legend(title="centre", loc="outside lower center", ncols=6)
+    _legend(axes, figure, title="centre", loc="outside lower center", ncols=6)
     return figure
 
 
@@ -238,7 +237,7 @@ def _reliability(evaluation: Evaluation, slides: Sequence[SlideEvaluation]) -> F
     rates.set(title="Error rate by uncertainty", ylabel="share of wrong pixels")
     rates.yaxis.set_major_formatter(PercentFormatter(1.0))
     rates.set_ylim(bottom=0)
-    rates.legend(title="centre", ncols=2, loc="best")
+    _legend(rates, rates, title="centre", ncols=2)
     shares.set(xlabel=f"uncertainty of a pixel{_unit(evaluation)}", ylabel="share of pixels")
     shares.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return figure
@@ -268,7 +267,7 @@ def _risk_coverage(evaluation: Evaluation, slides: Sequence[SlideEvaluation]) ->
         axis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    axes.legend(title="centre", ncols=2, loc="best")
+    _legend(axes, axes, title="centre", ncols=2)
     return figure
 
 
@@ -332,6 +331,13 @@ def _intervals(
             axes.vlines(place, interval.low, interval.high, color=colour, linewidth=1.6, zorder=4)
         axes.plot([place], [value], marker="D", markersize=6, color=colour, linestyle="", label=label, zorder=5)
         label = None
+
+
+def _legend(axes: Axes, place: Axes | Figure, **options: Any) -> None:  # noqa: ANN401 - matplotlib's
+    """What is drawn in ``axes``, named in ``place``; nothing if nothing is."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        place.legend(handles, labels, **options)
 
 
 def _name(axes: Axes, names: Sequence[str]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -245,14 +247,13 @@ class _SlideComparison:
             predicted = stack.enter_context(MapReader(self.one.segmentation))
             uncertainty = stack.enter_context(MapReader(self.one.uncertainty))
             reference = stack.enter_context(open_reference(self.case, grid, self.mapping))
-            for band in _bands(grid.region):
-                labels = _read(predicted, band)
+            for band, (labels, grey, truth) in _read_ahead((predicted, uncertainty, reference), grid.region):
                 if labels.max() >= len(self.mapping.labels):
                     raise UserError(
                         f"{self.one.segmentation} holds the label {labels.max()}, the mapping ends with "
                         f"{list(self.mapping.labels)[-1]}; name the model's labels in their order with --labels."
                     )
-                gathered.add(band, labels, _read(uncertainty, band), reference.read(band))
+                gathered.add(band, labels, grey, truth)
                 if band.y_end < grid.height:
                     progress(band.y_end, grid.height)
         return SlideEvaluation(
@@ -294,7 +295,8 @@ class _Gathered:
             width = min(_PART_COLUMNS, band.width - start)
             tissue = self._tissue.expand(GridRegion(band.x + start, band.y, width, band.height))
             self.errors += count_errors(uncertainty[part], predicted[part], reference[part], tissue & judged[part])
-            missed = np.bincount(reference[part][~tissue], minlength=len(self._names))
+            unseen = ~tissue & (predicted[part] != reference[part])
+            missed = np.bincount(reference[part][unseen], minlength=len(self._names))
             for value, name in enumerate(self._names[1:], start=1):
                 self.missed_outside_tissue[name] += int(missed[value])
         for value, name in enumerate(self._names[1:], start=1):
@@ -318,16 +320,26 @@ class _Gathered:
         }
 
 
-def _bands(region: GridRegion) -> Iterator[GridRegion]:
-    for y in range(0, region.height, _BAND_ROWS):
-        yield GridRegion(0, y, region.width, min(_BAND_ROWS, region.height - y))
+def _read_ahead(
+    readers: Sequence[MapReader | Reference], region: GridRegion
+) -> Iterator[tuple[GridRegion, list[NDArray[np.uint8]]]]:
+    """The bands of a region with what each reader has there; the next band is read meanwhile, a thread per reader."""
+    bands = [
+        GridRegion(0, y, region.width, min(_BAND_ROWS, region.height - y)) for y in range(0, region.height, _BAND_ROWS)
+    ]
+    with ThreadPoolExecutor(len(readers)) as pool:
+        coming = [pool.submit(_read, reader, bands[0]) for reader in readers]
+        for band, following in zip_longest(bands, bands[1:]):
+            values = [future.result() for future in coming]
+            coming = [pool.submit(_read, reader, following) for reader in readers if following is not None]
+            yield band, values
 
 
 def _read(reader: MapReader | Reference, band: GridRegion) -> NDArray[np.uint8]:
     """A band, read in parts: OpenSlide takes four times the memory while it reads."""
     values = np.empty((band.height, band.width), np.uint8)
     for part in band.tiles(_PART_COLUMNS):
-        values[:, part.x : part.x_end] = reader.read(part)
+        values[part.y - band.y : part.y_end - band.y, part.x : part.x_end] = reader.read(part)
     return values
 
 
