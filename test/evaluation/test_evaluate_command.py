@@ -99,7 +99,7 @@ def test_virtual_slides_from_end_to_end(virtual, tmp_path, capsys):
 def test_a_slide_that_only_has_the_name_is_not_taken_for_the_segmented_one(virtual, tmp_path, capsys):
     slides = tmp_path / "slides"
     shutil.copytree(virtual / "slides", slides)
-    first, second, third = sorted(path.name for path in slides.glob("*.tif"))
+    first, second, _ = sorted(path.name for path in slides.glob("*.tif"))
     shutil.copyfile(slides / second, slides / first)
     arguments = ("evaluate", virtual / "out", "--reference", slides / "cohort.csv", "--labels", LABELS)
     assert uga(*arguments, "--output", tmp_path / "eval", "--resamples", 100, "--no-outlines") == 1
@@ -149,7 +149,7 @@ def test_the_only_slide_that_fails_is_told_as_the_error_it_is(made_up, tmp_path,
         (("--unannotated", "perhaps"), "'perhaps' is not one of 'ignore', 'background'"),
         (("--empty", "zero"), "'zero' is not one of 'exclude', 'one', 'smoothed'"),
         (("--home", "Mars"), "is of the centre 'Mars'; --home must name one of A."),
-        (("--confidence", "95"), "95"),
+        (("--confidence", "95"), "less than or equal to 0.999"),
         (("--reference", "nowhere.csv"), "nowhere.csv cannot be read"),
     ],
 )
