@@ -142,6 +142,12 @@ def test_a_model_with_more_labels_than_the_mapping_is_refused(tmp_path, tall):
         evaluated(tmp_path / "out", case(tmp_path, "s", tall[1]))
 
 
+def test_tumour_on_a_negative_slide_is_a_contradiction(tmp_path, tall):
+    write_finished(tmp_path / "out", "s", tall[0], [])
+    with pytest.raises(UserError, match=r"masks/s\.tif marks tumour on a slide of class negative"):
+        evaluated(tmp_path / "out", case(tmp_path, "s", tall[1], lesion="negative"))
+
+
 def test_slides_of_two_models_are_not_pooled(tmp_path, tall):
     other = MODEL.model_copy(update={"sha256": "1" * 64})
     for name, model in (("s", MODEL), ("t", other)):

@@ -25,6 +25,7 @@ from uga.ranking import Exclusion
 from uga.scores import read_scores
 from uga.training.dataset import open_reference
 from uga.training.faults import Faults
+from uga.training.labels import TUMOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -247,22 +248,28 @@ class _SlideComparison:
             predicted = stack.enter_context(MapReader(self.one.segmentation))
             uncertainty = stack.enter_context(MapReader(self.one.uncertainty))
             reference = stack.enter_context(open_reference(self.case, grid, self.mapping))
-            for band, (labels, grey, truth) in _read_ahead((predicted, uncertainty, reference), grid.region):
-                if labels.max() >= len(self.mapping.labels):
+            for band, (found, grey, truth) in _read_ahead((predicted, uncertainty, reference), grid.region):
+                if found.max() >= len(self.mapping.labels):
                     raise UserError(
-                        f"{self.one.segmentation} holds the label {labels.max()}, the mapping ends with "
+                        f"{self.one.segmentation} holds the label {found.max()}, the mapping ends with "
                         f"{list(self.mapping.labels)[-1]}; name the model's labels in their order with --labels."
                     )
-                gathered.add(band, labels, grey, truth)
+                gathered.add(band, found, grey, truth)
                 if band.y_end < grid.height:
                     progress(band.y_end, grid.height)
+        labels = gathered.agreements(gathered.confusion.total())
+        tumour = labels[TUMOUR]
+        if self.case.lesion == "negative" and tumour.true_positive + tumour.false_negative:
+            raise UserError(
+                f"{self.case.annotation} marks tumour on a slide of class negative; correct one of the two."
+            )
         return SlideEvaluation(
             case=self.case,
             model=ranked.model,
             measure=ranked.uncertainty,
             spacing_um=grid.spacing_um,
             patch_size_px=ranked.patch_size_px,
-            labels=gathered.agreements(gathered.confusion.total()),
+            labels=labels,
             patches=tuple(gathered.patch(candidate) for candidate in candidates),
             errors=gathered.errors,
             missed_outside_tissue=gathered.missed_outside_tissue,
