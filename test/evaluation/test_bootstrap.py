@@ -6,7 +6,13 @@ from scipy import stats
 
 from uga.evaluation import statistics as of
 from uga.evaluation.agreement import Agreement, Empty
-from uga.evaluation.bootstrap import Resampling, bootstrap_interval, expanded_tail, paired_bootstrap
+from uga.evaluation.bootstrap import (
+    Resampling,
+    bootstrap_interval,
+    expanded_tail,
+    fewest_patients,
+    paired_bootstrap,
+)
 from uga.evaluation.uncertainty import binned, calibration_error, error_auroc, risk_area, scale_of
 
 FAST = Resampling(resamples=400)
@@ -67,6 +73,21 @@ def test_one_patient_has_no_interval_whatever_the_number_of_slides():
     found = bootstrap_interval(of.mean_of([0.5, 0.7, 0.9]), ["a", "a", "a"], FAST)
     assert found.value == pytest.approx(0.7)
     assert (found.interval.low, found.interval.high, found.interval.reason) == (None, None, "one patient only")
+
+
+@pytest.mark.parametrize(
+    ("patients", "caution"), [(2, "fewer than 6 patients"), (5, "fewer than 6 patients"), (6, None)]
+)
+def test_few_patients_cannot_reach_the_level(patients, caution):
+    found = bootstrap_interval(of.mean_of(range(patients)), [f"p{k}" for k in range(patients)], FAST).interval
+    assert (found.patients, found.caution) == (patients, caution)
+    assert 0 <= found.low < found.high <= patients - 1
+
+
+@pytest.mark.parametrize(("level", "fewest"), [(0.5, 2), (0.75, 3), (0.9, 5), (0.95, 6), (0.99, 8)])
+def test_the_fewest_patients_of_a_level(level, fewest):
+    assert fewest_patients(level) == fewest
+    assert 1 - 2.0 ** (1 - fewest) >= level > 1 - 2.0 ** (2 - fewest)
 
 
 def test_patients_without_a_value_do_not_feign_a_sample():

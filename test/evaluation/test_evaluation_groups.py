@@ -130,9 +130,10 @@ def test_the_table_shows_centres_classes_and_false_pixels(cohort):
     table = markdown_table(evaluation, "tumour")
     assert "| centre | slides | Dice, all slides | 95 % interval | negative | itc | macro | patches |" in table
     assert re.search(
-        r"\| A \| 3 \| 0\.625 \| 0\.\d+ to 0\.\d+ \| 30 px false \| 0\.182 \| 0\.824 \| 5 \| 0\.300 \|", table
+        r"\| A \| 3 \| 0\.625 \| 0\.\d+ to 0\.\d+\* \| 30 px false \| 0\.182 \| 0\.824 \| 5 \| 0\.300 \|", table
     )
     assert "| B | 1 |  |  | 0 px false |  |  | 0 |  |" in table
+    assert table.endswith("\n\n\\* fewer than 6 patients: holds the truth less often than the level says.")
 
 
 def test_files_hold_what_the_records_say(cohort, tmp_path):

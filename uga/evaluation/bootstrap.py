@@ -12,6 +12,7 @@ could not give.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,13 +73,22 @@ DEFAULT_RESAMPLING = Resampling()
 
 
 class Interval(BaseModel):
-    """A confidence interval; without one, ``reason`` says why."""
+    """A confidence interval; without one, ``reason`` says why.
+
+    Attributes:
+        low, high: Its ends.
+        patients: How many were drawn from.
+        reason: Why there is none.
+        caution: Why it cannot hold the truth as often as its level says.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: float | None = None
     high: float | None = None
+    patients: int = 0
     reason: str | None = None
+    caution: str | None = None
 
     @property
     def excludes_zero(self) -> bool:
@@ -112,17 +122,19 @@ def bootstrap_interval(
     names, patient = np.unique(np.asarray(patients, np.str_), return_inverse=True)
     drawn = np.unique(patient[statistic.counted])
     if len(drawn) < 2:
-        return Estimate(value, Interval(reason="one patient only"))
+        return Estimate(value, Interval(patients=len(drawn), reason="one patient only"))
     times = np.zeros((resampling.resamples, len(names)))
     rng = np.random.default_rng(resampling.seed)
     times[:, drawn] = rng.multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), size=resampling.resamples)
     values = statistic(times[:, patient])
     values = values[~np.isnan(values)]
     if len(values) < resampling.resamples / 2:
-        return Estimate(value, Interval(reason="most resamples have no value"))
+        return Estimate(value, Interval(patients=len(drawn), reason="most resamples have no value"))
     tail = expanded_tail(resampling.level, len(drawn))
     low, high = np.quantile(values, [tail, 1 - tail])
-    return Estimate(value, Interval(low=float(low), high=float(high)))
+    fewest = fewest_patients(resampling.level)
+    caution = f"fewer than {fewest} patients" if len(drawn) < fewest else None
+    return Estimate(value, Interval(low=float(low), high=float(high), patients=len(drawn), caution=caution))
 
 
 def paired_bootstrap(
@@ -142,3 +154,12 @@ def expanded_tail(level: float, patients: int) -> float:
     """
     quantile = stats.t.ppf((1 - level) / 2, patients - 1)
     return float(stats.norm.cdf(np.sqrt(patients / (patients - 1)) * quantile))
+
+
+def fewest_patients(level: float) -> int:
+    """The number of patients below which no resampling can reach the level; 6 for 0.95.
+
+    Resampled means lie between the smallest and the largest value of a patient, and n values of a symmetric population
+    all lie on one side of its mean in 2 of 2^n cases: what is resampled holds it in 1 - 2^(1 - n) of them at most.
+    """
+    return math.ceil(1 - math.log2(1 - level))

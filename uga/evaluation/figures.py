@@ -35,6 +35,7 @@ _PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#
 _MOST_VECTOR_POINTS = 2000
 _BARS = 24
 _RARE = 1e-4
+_LEGEND_LETTERS = 80
 _STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.spines.top": False,
@@ -131,11 +132,10 @@ def _centres(evaluation: Evaluation, slides: Sequence[SlideEvaluation], label: s
         _name(axes, centres)
         axes.set_xlabel("centre")
     records = [evaluation.group(label, centre) for centre in centres]
-    _intervals(right, records, "dice", label="all slides pooled")
+    _intervals(right, records, "dice")
     left.set(title="Patch scores", ylabel=f"mean uncertainty of a patch{_unit(evaluation)}")
     left.set_ylim(bottom=0)
     right.set(title=f"Dice of {label}", ylabel="Dice", ylim=(-0.03, 1.03))
-    _legend(right, right, loc="lower right")
     return figure
 
 
@@ -204,7 +204,7 @@ def _patches(evaluation: Evaluation, slides: Sequence[SlideEvaluation], label: s
         ylim=(-0.03, 1.03),
     )
     axes.set_xlim(left=0)
-    _legend(axes, figure, title="centre", loc="outside lower center", ncols=6)
+    _legend(figure, axes)
     return figure
 
 
@@ -237,7 +237,7 @@ def _reliability(evaluation: Evaluation, slides: Sequence[SlideEvaluation]) -> F
     rates.set(title="Error rate by uncertainty", ylabel="share of wrong pixels")
     rates.yaxis.set_major_formatter(PercentFormatter(1.0))
     rates.set_ylim(bottom=0)
-    _legend(rates, rates, title="centre", ncols=2)
+    _legend(figure, rates)
     shares.set(xlabel=f"uncertainty of a pixel{_unit(evaluation)}", ylabel="share of pixels")
     shares.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return figure
@@ -267,7 +267,7 @@ def _risk_coverage(evaluation: Evaluation, slides: Sequence[SlideEvaluation]) ->
         axis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    _legend(axes, axes, title="centre", ncols=2)
+    _legend(figure, axes)
     return figure
 
 
@@ -318,9 +318,7 @@ def _slide_dots(axes: Axes, evaluation: Evaluation, label: str, groups: Sequence
         _dots(axes, place, [value for value in values if value is not None], "#8a94a3")
 
 
-def _intervals(
-    axes: Axes, records: Sequence[GroupRecord | None], figure: str, *, colour: str = "black", label: str | None = None
-) -> None:
+def _intervals(axes: Axes, records: Sequence[GroupRecord | None], figure: str, *, colour: str = "black") -> None:
     """A diamond for each record's figure, with its interval; nothing where there is none."""
     for place, record in enumerate(records):
         value = None if record is None else getattr(record, figure)
@@ -329,15 +327,15 @@ def _intervals(
         interval = record.intervals[figure]
         if interval.low is not None and interval.high is not None:
             axes.vlines(place, interval.low, interval.high, color=colour, linewidth=1.6, zorder=4)
-        axes.plot([place], [value], marker="D", markersize=6, color=colour, linestyle="", label=label, zorder=5)
-        label = None
+        axes.plot([place], [value], marker="D", markersize=6, color=colour, linestyle="", zorder=5)
 
 
-def _legend(axes: Axes, place: Axes | Figure, **options: Any) -> None:  # noqa: ANN401 - matplotlib's
-    """What is drawn in ``axes``, named in ``place``; nothing if nothing is."""
+def _legend(figure: Figure, axes: Axes) -> None:
+    """What is drawn in ``axes``, named below; nothing if nothing is."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        place.legend(handles, labels, **options)
+        columns = max(1, min(len(labels), _LEGEND_LETTERS // (max(map(len, labels)) + 7)))
+        figure.legend(handles, labels, title="centre", loc="outside lower center", ncols=columns)
 
 
 def _name(axes: Axes, names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jinja2
 
 from uga.evaluation.agreement import Empty
+from uga.evaluation.bootstrap import fewest_patients
 from uga.evaluation.figures import figure_file
 from uga.evaluation.tables import interval_text, number
 from uga.output.files import write_atomic
@@ -49,6 +50,7 @@ def write_page(folder: Path, evaluation: Evaluation, slides: Sequence[SlideEvalu
     page = environment.get_template("evaluation.html.j2").render(
         evaluation=evaluation,
         settings=evaluation.settings,
+        fewest_patients=fewest_patients(evaluation.settings.level),
         level=f"{100 * evaluation.settings.level:g} %",
         empty_sentence=_EMPTY[evaluation.settings.empty],
         slide_count=len(slides),

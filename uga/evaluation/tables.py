@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uga.evaluation import uncertainty as certainty
+from uga.evaluation.bootstrap import fewest_patients
 from uga.output.files import write_atomic
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def markdown_table(evaluation: Evaluation, label: str) -> str:
             cells.append("" if part is None else _told(part))
         cells += [str(whole.patches), number(whole.patch_score_mean)]
         lines.append("| " + " | ".join(cells) + " |")
+    if any("*" in line for line in lines):
+        fewest = fewest_patients(evaluation.settings.level)
+        lines += ["", f"\\* fewer than {fewest} patients: holds the truth less often than the level says."]
     return "\n".join(lines)
 
 
@@ -70,13 +74,14 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def interval_text(record: GroupRecord | UncertaintyGroup, figure: str, digits: int = 3, *, factor: float = 1) -> str:
-    """The interval of ``factor`` times a figure for people, or why there is none."""
+    """The interval of ``factor`` times a figure for people, or why there is none; a star marks a caution."""
     interval = record.intervals.get(figure)
     if interval is None:
         return ""
     if interval.low is None or interval.high is None:
         return interval.reason or ""
-    return f"{number(factor * interval.low, digits)} to {number(factor * interval.high, digits)}"
+    star = "*" if interval.caution else ""
+    return f"{number(factor * interval.low, digits)} to {number(factor * interval.high, digits)}{star}"
 
 
 def _told(record: GroupRecord) -> str:
