@@ -172,7 +172,7 @@ def written_page(folder, slides, settings=FEW, failures=()):
 
 
 def test_the_page_asks_for_nothing_outside_and_escapes_names(cohort, tmp_path):
-    nasty = [*cohort, slide("<script>x", [(0.1, (1, 0, 1))], centre='"><b>', patient="p9")]
+    nasty = [*cohort, slide("<script>x", [(0.1, (1, 0, 1))], centre='"><b>$x^$', patient="p9")]
     failure = SlideFailure("f&.tif", UserError("broken <reference>; mend it."))
     page = written_page(tmp_path, nasty, Settings(resamples=100, home="A"), [failure])
     assert "Research use only" in page

@@ -50,6 +50,7 @@ _STYLE: dict[Any, Any] = {
     "legend.edgecolor": "none",
     "legend.fontsize": 8.5,
     "svg.hashsalt": "uga",
+    "text.parse_math": False,  # centres may be named anything
 }
 
 
