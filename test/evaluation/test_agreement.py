@@ -55,10 +55,11 @@ def test_a_patch_has_the_counts_of_its_own_pixels(arrays, cell, corner):
 @given(LABELS)
 def test_counts_of_a_label_are_those_of_every_judged_pixel(arrays):
     reference, predicted = arrays[0], np.minimum(arrays[1], IGNORE - 1)
-    found = Agreement.of(brute_force(reference, predicted), 1)
+    found = Agreement.from_confusion(brute_force(reference, predicted), 1)
     judged = reference < IGNORE
     inside, there = (predicted == 1) & judged, reference == 1
     assert found.counts == ((inside & there).sum(), (inside & ~there).sum(), (there & ~inside).sum())
+    assert Agreement.of(predicted == 1, reference == 1, judged) == found
 
 
 @given(LABELS)
@@ -66,7 +67,7 @@ def test_dice_is_that_of_grand_challenge_metrics(arrays):
     matrix = brute_force(arrays[0], np.minimum(arrays[1], IGNORE - 1))
     with np.errstate(invalid="ignore"):
         theirs = dice_from_confusion_matrix(matrix)
-    ours = [Agreement.of(matrix, value).dice for value in range(IGNORE)]
+    ours = [Agreement.from_confusion(matrix, value).dice for value in range(IGNORE)]
     np.testing.assert_allclose(theirs, [np.nan if each is None else each for each in ours], rtol=1e-6)
 
 

@@ -54,7 +54,17 @@ class Agreement:
     false_negative: int = 0
 
     @classmethod
-    def of(cls, confusion: NDArray[np.int64], value: int) -> Self:
+    def of(cls, predicted: NDArray[np.bool_], reference: NDArray[np.bool_], judged: NDArray[np.bool_]) -> Self:
+        """Count where ``judged``; three arrays of one shape."""
+        both = int(np.count_nonzero(predicted & reference & judged))
+        return cls(
+            both,
+            int(np.count_nonzero(predicted & judged)) - both,
+            int(np.count_nonzero(reference & judged)) - both,
+        )
+
+    @classmethod
+    def from_confusion(cls, confusion: NDArray[np.int64], value: int) -> Self:
         """The counts of label ``value`` in a confusion matrix (reference, predicted)."""
         both = int(confusion[value, value])
         return cls(both, int(confusion[:, value].sum()) - both, int(confusion[value].sum()) - both)

@@ -312,7 +312,7 @@ class _Gathered:
                 outline.add(inside & judged, judged & ~inside)
 
     def agreements(self, confusion: NDArray[np.int64]) -> dict[str, Agreement]:
-        return {name: Agreement.of(confusion, value) for value, name in enumerate(self._names) if value}
+        return {name: Agreement.from_confusion(confusion, value) for value, name in enumerate(self._names) if value}
 
     def patch(self, candidate: Candidate) -> PatchEvaluation:
         confusion = self.confusion.of(candidate.region)
