@@ -2,7 +2,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from annotation_helpers import collection, feature
+from annotation_helpers import asap_annotation, asap_xml, collection, feature, polygon_item, polygons_json
 from finished_helpers import MODEL, candidate, tiles, write_finished, write_reference
 
 from uga.errors import SlideError, UserError
@@ -119,15 +119,26 @@ def test_nothing_judged_and_one_pixel_slides(tmp_path):
     assert one.patches[0].error_rate == 1
 
 
-def test_shapes_leave_the_rest_unjudged_unless_asked(tmp_path):
+CORNERS = ((0, 0), (40, 0), (40, 40), (0, 40))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("s.geojson", collection(feature(CORNERS))),
+        ("s.xml", asap_xml(asap_annotation(CORNERS))),
+        ("s.json", polygons_json(polygon_item([(x / 1000, y / 1000) for x, y in CORNERS], "Tumor"))),
+    ],
+)
+@pytest.mark.parametrize(("unannotated", "false"), [("ignore", 0), ("background", 80 * 80 - 1600)])
+def test_shapes_leave_the_rest_unjudged_unless_asked(tmp_path, file, content, unannotated, false):
     predicted = np.ones((80, 80), np.uint8)
     write_finished(tmp_path / "out", "s", predicted, tiles("s", predicted))
-    (tmp_path / "s.geojson").write_text(collection(feature(((0, 0), (40, 0), (40, 40), (0, 40)))))
-    shapes = Case("s", tmp_path / "s.tif", tmp_path / "s.geojson", "A", "p", "macro")
+    (tmp_path / file).write_text(content)
+    shapes = Case("s", tmp_path / "s.tif", tmp_path / file, "A", "p", "macro")
     mapping = LabelMapping.parse("background=0 tumour=2,tumor")
-    for unannotated, false in (("ignore", 0), ("background", 80 * 80 - 1600)):
-        (one,) = evaluate_slides([tmp_path / "out"], [shapes], mapping, unannotated=unannotated, tissue="patches")
-        assert one.labels["tumour"].counts == (1600, false, 0)
+    (one,) = evaluate_slides([tmp_path / "out"], [shapes], mapping, unannotated=unannotated, tissue="patches")
+    assert one.labels["tumour"].counts == (1600, false, 0)
 
 
 def test_a_slide_without_reference_is_named_before_any_work(tmp_path, tall):
