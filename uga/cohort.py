@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from uga.errors import ExitCode, UgaError, is_out_of_memory
-from uga.memory import keep_heaps_few
 from uga.model.card import RESEARCH_USE
 from uga.output.files import write_json
 from uga.output.layout import DEFAULT_LAYOUT
@@ -115,7 +114,6 @@ def process(tasks: Iterable[Task], pipeline: Pipeline, report: Callable[[Outcome
     finished: list[str] = []
     failures: list[FailureRecord] = []
     outcome = Outcome(finished=(), failures=(), code=ExitCode.OK)
-    keep_heaps_few()
     for task in tasks:
         slide_code = ExitCode.OK
         try:
