@@ -41,38 +41,25 @@ def test_peak_memory_is_bounded_and_flat_in_height(tmp_path: Path) -> None:
     assert tall <= 1.1 * half
 
 
-RUN_AND_TELL = """
-import re, sys
-from pathlib import Path
-import torch
-from uga.inputs import find_slides
-from uga.model.arithmetic import resolve_arithmetic
-from uga.model.ensemble import Ensemble
-from uga.model.folder import load_model
-from uga.options import RunOptions
-from uga.pipeline import Pipeline
-
-device = torch.device("cpu")
-ensemble = Ensemble(load_model(Path(sys.argv[3])), device=device, choices=resolve_arithmetic("auto", "auto", device))
-pipeline = Pipeline(ensemble, RunOptions(top=3, patch_px=256))
-for slide in find_slides(Path(sys.argv[1])):
-    assert pipeline.run(slide, Path(sys.argv[2]) / slide.slide_id)
-    print("resident", re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1], flush=True)
-"""
-
-
 @pytest.mark.slow
 def test_ten_slides_in_one_run_leak_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
     for number in range(10):
         spec = SlideSpec(
             seed=number, centre_id=1 + number % 5, lesion=LesionClass.MICRO, width_um=1200, height_um=1200, node_um=900
         )
-        (tmp_path / "in").mkdir(exist_ok=True)
         write_virtual_slide(spec, tmp_path / "in" / f"{number}.tif")
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_AND_TELL, tmp_path / "in", tmp_path / "out", ROOT / "weights" / "demo"],
-        check=True, capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
-    resident = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("resident ")]
+    command = [sys.executable, "-u", ROOT / "process.py", "--input", tmp_path / "in", "--output", tmp_path / "out",
+               "--model", ROOT / "weights" / "demo", "--patch", "256"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        resident = [resident_kib(process.pid) for line in process.stdout if line.rstrip().endswith(": done")]
+    assert process.returncode == 0
     assert len(resident) == 10
     assert resident[9] <= 1.05 * resident[1], resident
+
+
+def resident_kib(pid: int) -> int:
+    """Memory of a process now."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))

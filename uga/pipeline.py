@@ -15,7 +15,7 @@ from uga import __version__
 from uga.errors import SlideError, UserError
 from uga.geometry import Grid, SpacingUm
 from uga.inference import InferenceSettings, SlideInference
-from uga.memory import keep_heaps_few, peak_memory_bytes
+from uga.memory import peak_memory_bytes
 from uga.output.boxes import to_boxes
 from uga.output.files import sha256_file, write_json
 from uga.output.manifest import clear_outputs, discard, is_complete, write_manifest
@@ -77,7 +77,6 @@ class Pipeline:
     """Runs one ensemble over slides with one set of options."""
 
     def __init__(self, ensemble: Ensemble, options: RunOptions) -> None:
-        keep_heaps_few()
         self.ensemble = ensemble
         self.recipe = Recipe(ensemble.model, ensemble.folds, options)
 
