@@ -1,10 +1,14 @@
 """Entry point of the inference image: slides from /input, results to /output. See ``python process.py --help``."""
 
-import typer
+from uga.memory import keep_one_heap
 
-from uga.cli.console import execute
-from uga.cli.infer import infer
-from uga.stopping import leave
+keep_one_heap()  # before anything that follows starts a thread
+
+import typer  # noqa: E402
+
+from uga.cli.console import execute  # noqa: E402
+from uga.cli.infer import infer  # noqa: E402
+from uga.stopping import leave  # noqa: E402
 
 app = typer.Typer(add_completion=False)
 app.command()(infer)

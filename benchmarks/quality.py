@@ -10,8 +10,8 @@ import tifffile
 
 from benchmarks.material import DEMO
 from benchmarks.measure import Run, worker
+from uga.evaluation.groups import group_slides
 from uga.evaluation.slides import evaluate_slides
-from uga.evaluation.tables import group_slides
 from uga.training.cases import read_cohort
 from uga.training.labels import DEMO_MAPPING
 from uga.virtual.slide import MANIFEST_NAME, make_cohort

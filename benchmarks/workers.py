@@ -21,12 +21,12 @@ import torch
 from uga.geometry import Grid, SpacingUm
 from uga.inference import InferenceSettings, SlideInference
 from uga.measures import Measure
+from uga.memory import peak_memory_bytes
 from uga.model.arithmetic import Arithmetic, find_devices, resolve_arithmetic
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
 from uga.model.network import load_network
 from uga.output.tiff import PyramidWriter
-from uga.pipeline import peak_memory_bytes
 from uga.slide import open_slide
 from uga.strips import StripReader
 from uga.tissue import detect_tissue, read_tissue_mask

@@ -1,4 +1,4 @@
-"""Peak memory of inference on a very large virtual slide: bounded, and flat in the slide's height."""
+"""Memory of inference: bounded and flat in the height of a very large slide, and nothing kept from slide to slide."""
 
 from __future__ import annotations
 
@@ -39,3 +39,27 @@ def test_peak_memory_is_bounded_and_flat_in_height(tmp_path: Path) -> None:
     half = peak_memory(tmp_path / "half", 7500)
     assert tall < 4 * GIB
     assert tall <= 1.1 * half
+
+
+@pytest.mark.slow
+def test_ten_slides_in_one_run_leak_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(10):
+        spec = SlideSpec(
+            seed=number, centre_id=1 + number % 5, lesion=LesionClass.MICRO, width_um=1200, height_um=1200, node_um=900
+        )
+        write_virtual_slide(spec, tmp_path / "in" / f"{number}.tif")
+    command = [sys.executable, "-u", ROOT / "process.py", "--input", tmp_path / "in", "--output", tmp_path / "out",
+               "--model", ROOT / "weights" / "demo", "--patch", "256"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        resident = [resident_kib(process.pid) for line in process.stdout if line.rstrip().endswith(": done")]
+    assert process.returncode == 0
+    assert len(resident) == 10
+    assert resident[9] <= 1.05 * resident[1], resident
+
+
+def resident_kib(pid: int) -> int:
+    """Memory of a process now."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))

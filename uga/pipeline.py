@@ -9,13 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uga import __version__
 from uga.errors import SlideError, UserError
 from uga.geometry import Grid, SpacingUm
 from uga.inference import InferenceSettings, SlideInference
+from uga.memory import peak_memory_bytes
 from uga.output.boxes import to_boxes
 from uga.output.files import sha256_file, write_json
 from uga.output.manifest import clear_outputs, discard, is_complete, write_manifest
@@ -41,6 +41,7 @@ from uga.tissue import detect_tissue, read_tissue_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from uga.inference import Band, Progress
     from uga.inputs import SlideInput
@@ -339,13 +340,6 @@ class PatchExporter:
                 patch, region, image=image, prediction=labels.read(region), uncertainty=uncertainty.read(region)
             )
         return package, patch
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    # Not the figure of getrusage, which starts with that of the process this one was started from.
-    with Path("/proc/self/status").open() as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 
 
 def _beside(take: Callable[[Band], None], bands: Iterator[Band]) -> None:

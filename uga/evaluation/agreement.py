@@ -1,9 +1,10 @@
-"""Agreement of predicted with reference pixels."""
+"""Agreement of predicted with reference pixels, and Dice by three conventions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -11,6 +12,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
+
+
+class Empty(StrEnum):
+    """What Dice is where a label is neither in the reference nor predicted.
+
+    ``exclude``: there is none, so it enters no mean. ``one``: 1. ``smoothed``: the authors' Dice, which adds 1 to
+    numerator and denominator everywhere: 1 there, and a little more than the others elsewhere
+    (nadieh/Collaborative_segmentation, code/uncertainty_csv.py).
+    """
+
+    EXCLUDE = "exclude"
+    ONE = "one"
+    SMOOTHED = "smoothed"
+
+
+def dice(counts: NDArray[Any], empty: Empty = Empty.EXCLUDE) -> NDArray[np.float64]:
+    """Dice = 2 TP / (2 TP + FP + FN) of pixel counts.
+
+    Args:
+        counts: TP, FP and FN, (..., 3).
+        empty: The convention where all three are 0.
+
+    Returns:
+        Dice, float64 (...); NaN where there is none.
+    """
+    both = 2.0 * counts[..., 0]
+    total = both + counts[..., 1] + counts[..., 2]
+    if empty is Empty.SMOOTHED:
+        return np.asarray((both + 1) / (total + 1))
+    nothing = 1.0 if empty is Empty.ONE else np.nan
+    return np.asarray(np.where(total > 0, both / np.where(total > 0, total, 1), nothing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +64,27 @@ class Agreement:
         )
 
     @classmethod
+    def from_confusion(cls, confusion: NDArray[np.int64], value: int) -> Self:
+        """The counts of label ``value`` in a confusion matrix (reference, predicted)."""
+        both = int(confusion[value, value])
+        return cls(both, int(confusion[:, value].sum()) - both, int(confusion[value].sum()) - both)
+
+    @classmethod
     def pooled(cls, parts: Iterable[Agreement]) -> Self:
         """All parts taken as one area."""
-        listed = list(parts)
-        return cls(
-            sum(part.true_positive for part in listed),
-            sum(part.false_positive for part in listed),
-            sum(part.false_negative for part in listed),
-        )
+        return cls(*(sum(column) for column in zip(*(part.counts for part in parts), strict=True)))
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """TP, FP and FN."""
+        return self.true_positive, self.false_positive, self.false_negative
 
     @property
     def dice(self) -> float | None:
-        """2 TP / (2 TP + FP + FN), unsmoothed; None where the label is neither in the reference nor predicted."""
-        total = 2 * self.true_positive + self.false_positive + self.false_negative
-        return 2 * self.true_positive / total if total else None
+        """Unsmoothed Dice; None where the label is neither in the reference nor predicted."""
+        return self.dice_by(Empty.EXCLUDE)
+
+    def dice_by(self, empty: Empty) -> float | None:
+        """Dice by a convention; None where there is none."""
+        value = float(dice(np.asarray(self.counts), empty))
+        return None if np.isnan(value) else value

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from uga.errors import UserError
 from uga.geometry import Grid, SpacingUm
 from uga.output.layout import Layout
@@ -51,8 +53,16 @@ class FinishedSlide:
         return self._map(self.layout.uncertainty)
 
     def ranked(self) -> RankedPatches:
-        """Its list."""
-        return RankedPatches.model_validate_json((self.folder / self.layout.ranked_patches).read_bytes())
+        """Its list.
+
+        Raises:
+            UserError: the list is missing or damaged.
+        """
+        path = self.folder / self.layout.ranked_patches
+        try:
+            return RankedPatches.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise UserError(f"{path} cannot be read as a list of ranked patches; run the slide again.") from error
 
     def grid(self, spacing_um: float) -> Grid:
         """The grid its maps lie on."""

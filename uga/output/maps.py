@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import openslide
 
+from uga.errors import SlideError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,10 +18,18 @@ if TYPE_CHECKING:
 
 
 class MapReader:
-    """A written map; a context manager."""
+    """A written map; a context manager.
+
+    Raises:
+        SlideError: the map is damaged; when it is opened or when it is read.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._image = openslide.OpenSlide(str(path))
+        self._path = path
+        try:
+            self._image = openslide.OpenSlide(str(path))
+        except openslide.OpenSlideError as error:
+            raise self._damaged(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -29,5 +39,11 @@ class MapReader:
 
     def read(self, region: GridRegion) -> NDArray[np.uint8]:
         """Values of a region, uint8 (h, w); 0 where it overhangs the map."""
-        pixels = self._image.read_region((region.x, region.y), 0, (region.width, region.height))
+        try:
+            pixels = self._image.read_region((region.x, region.y), 0, (region.width, region.height))
+        except openslide.OpenSlideError as error:
+            raise self._damaged(error) from error
         return np.ascontiguousarray(np.asarray(pixels)[..., 0])
+
+    def _damaged(self, error: openslide.OpenSlideError) -> SlideError:
+        return SlideError(f"The map {self._path} cannot be read ({error}); run the slide again.")

@@ -19,8 +19,9 @@ import torch
 from uga.cli.console import configure_logging
 from uga.cohort import run_cohort
 from uga.errors import ExitCode, UserError
+from uga.evaluation.groups import summarise
 from uga.evaluation.slides import evaluate_slides
-from uga.evaluation.tables import Evaluation, group_slides, markdown_table, write_evaluation
+from uga.evaluation.tables import markdown_table, write_evaluation
 from uga.inputs import find_slides
 from uga.model.arithmetic import find_devices
 from uga.model.card import RESEARCH_USE
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from uga.evaluation.records import Evaluation
     from uga.model.card import ModelCard
     from uga.model.folder import Model
 
@@ -71,12 +73,7 @@ def write_demo_card(model: Model, *, work: Path, docs: Path, seed: int = 0) -> E
     if run_cohort(find_slides(slides), results, pipeline) is not ExitCode.OK:
         raise UserError(f"Not all slides in {slides} could be segmented; {results / 'failures.json'} says why.")
     evaluations = evaluate_slides([results], read_cohort(slides / MANIFEST_NAME), DEMO_MAPPING)
-    evaluation = Evaluation(
-        model=model.name,
-        model_sha256=model.sha256,
-        measure=pipeline.recipe.uncertainty_record.measure,
-        groups=group_slides(evaluations),
-    )
+    evaluation = summarise(evaluations)
     write_evaluation(results, evaluation, evaluations)
     (docs / _PICTURE).parent.mkdir(parents=True, exist_ok=True)
     picture = imagecodecs.jpeg8_encode(_picture(slides, results, model), _PICTURE_QUALITY)
@@ -139,14 +136,14 @@ def _card(card: ModelCard, evaluation: Evaluation, slides: int) -> str:
 
 **Intended use.** {card.intended_use}
 
-Model hash `{evaluation.model_sha256}`. {len(card.folds)} folds, labels {", ".join(card.labels)},
+Model hash `{evaluation.model.sha256}`. {len(card.folds)} folds, labels {", ".join(card.labels)},
 {card.spacing_um} um/px, windows of {card.window_px[0]} px.
 
 ## Agreement on slides it has not seen
 
 {slides} virtual slides: the same tissues, stained and scanned at every virtual centre. The ensemble was trained on
 centre {TRAINING_CENTRE} alone. Dice of tumour, pooled over pixels; on slides without tumour the pixels wrongly called
-tumour. Patch score: mean {evaluation.measure} (nats) of the 1024 px patches that are ranked.
+tumour. Patch score: mean {evaluation.uncertainty.measure} (nats) of the 1024 px patches that are ranked.
 
 {markdown_table(evaluation, TUMOUR)}
 

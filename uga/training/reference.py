@@ -167,15 +167,25 @@ class MaskReference:
                 index = row * across + column
                 if page.databytecounts[index] == 0:
                     continue  # sparse TIFF: a tile that was never written is zero
-                self._file.filehandle.seek(page.dataoffsets[index])
-                data = self._file.filehandle.read(page.databytecounts[index])
-                decoded = page.decode(data, index, jpegtables=page.jpegtables)[0]
-                tile = np.asarray(decoded, np.uint8).reshape(decoded.shape[-3], decoded.shape[-2])
+                tile = self._read_tile(index)
                 tile_y, tile_x = row * rows, column * columns
                 y0, y1 = max(y, tile_y), min(y_end, tile_y + tile.shape[0])
                 x0, x1 = max(x, tile_x), min(x_end, tile_x + tile.shape[1])
                 out[y0 - y : y1 - y, x0 - x : x1 - x] = tile[y0 - tile_y : y1 - tile_y, x0 - tile_x : x1 - tile_x]
         return out
+
+    def _read_tile(self, index: int) -> npt.NDArray[np.uint8]:
+        page = self._page
+        try:
+            self._file.filehandle.seek(page.dataoffsets[index])
+            data = self._file.filehandle.read(page.databytecounts[index])
+            decoded = page.decode(data, index, jpegtables=page.jpegtables)[0]
+        except (OSError, ValueError, RuntimeError) as error:  # decoders of damaged tiles raise all three
+            raise UserError(
+                f"The reference mask {self._path} is damaged ({error}); copy or export it again."
+            ) from error
+        tile: npt.NDArray[np.uint8] = np.asarray(decoded, np.uint8).reshape(decoded.shape[-3], decoded.shape[-2])
+        return tile
 
 
 def _nearest(start: int, end: int, step: float, size: int) -> npt.NDArray[np.intp]:
