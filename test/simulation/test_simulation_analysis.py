@@ -115,7 +115,7 @@ def test_pools_and_scores() -> None:
     found = {each.score: each for each in score_qualities(patches, OPTIONS)}
     assert found["score_mean"].spearman.value == pytest.approx(1.0)
     assert found["reference_key"].spearman.value == pytest.approx(-1.0)
-    assert found["disagreement"].auroc_shifted == 1.0
+    assert found["disagreement"].auroc_shifted.value == 1.0
     assert {"entropy", "mutual-information", "entropy of tumour"} <= set(found)
 
 

@@ -2,16 +2,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
+from uga.evaluation import bootstrap
 from uga.simulation.statistics import (
     area_under,
-    auroc,
+    expanded_tail,
     interval,
     pooled_dice,
     resampled_seeds,
     resampled_slides,
-    spearman,
     weighted_mean,
 )
 
@@ -76,44 +75,36 @@ def test_a_weighted_mean_leaves_out_what_is_not_defined() -> None:
 
 def test_intervals() -> None:
     samples = np.random.default_rng(0).normal(2.0, 1.0, 20_000)
-    low, high = interval(samples, 0.95)
+    low, high = interval(samples, 0.025)
     assert (low, high) == (pytest.approx(2 - 1.96, abs=0.05), pytest.approx(2 + 1.96, abs=0.05))
-    assert interval(np.full(100, 0.7), 0.95) is None  # nothing varied: certainty would be claimed
+    assert interval(np.full(100, 0.7), 0.025) is None  # nothing varied: certainty would be claimed
     gaps = np.where(np.arange(100) < 20, np.nan, samples[:100])
-    assert interval(gaps, 0.95) is None
-    assert interval(np.full(10, np.nan), 0.95) is None
+    assert interval(gaps, 0.025) is None
+    assert interval(np.full(10, np.nan), 0.025) is None
 
 
-def test_the_bootstrap_covers_the_truth() -> None:
-    """Of slides drawn from one population, the interval of the mean holds the population's as often as it says."""
-    rng, hits = np.random.default_rng(3), 0
-    for seed in range(200):
-        values = rng.normal(0.5, 0.2, 40)
-        weights = resampled_slides(range(40), [0] * 40, resamples=300, seed=seed)
-        low, high = interval(weighted_mean(np.broadcast_to(values, weights.shape), weights), 0.9)
-        hits += low <= 0.5 <= high
-    assert 0.82 <= hits / 200 <= 0.96
+def test_the_tail_is_that_of_an_evaluation_where_there_is_one_stratum() -> None:
+    for patients in (2, 5, 40):
+        assert expanded_tail(0.95, patients) == pytest.approx(bootstrap.expanded_tail(0.95, patients))
+    assert expanded_tail(0.95, 12, 4) < expanded_tail(0.95, 12)
+    assert expanded_tail(0.9, 10**6, 3) == pytest.approx(0.05, abs=1e-4)
+
+
+@pytest.mark.parametrize("each", [3, 8])
+def test_intervals_of_small_strata_hold_the_truth(each: int) -> None:
+    """Strata differ, patients within one vary: the interval of the mean over strata holds it as often as it says."""
+    rng, strata, hits = np.random.default_rng(3), np.repeat(range(4), each), 0
+    truth = np.array([0.2, 0.4, 0.6, 0.8])
+    for seed in range(300):
+        values = truth[strata] + rng.normal(0, 0.1, len(strata))
+        weights = resampled_slides(range(len(strata)), strata.tolist(), resamples=400, seed=seed)
+        means = weighted_mean(np.broadcast_to(values, weights.shape), weights)
+        low, high = interval(means, expanded_tail(0.9, len(strata), 4))
+        hits += low <= truth.mean() <= high
+    assert 0.85 <= hits / 300 <= 0.95
 
 
 def test_area_is_a_mean_over_the_budgets() -> None:
     assert area_under([0, 5, 10, 20], np.full((3, 4), 0.7)) == pytest.approx(0.7)
     assert area_under([0, 10], np.array([0.0, 1.0])) == pytest.approx(0.5)
     assert area_under([0, 5, 20], np.array([0.0, 0.8, 0.8])) == pytest.approx((2.0 + 12.0) / 20)
-
-
-@given(values=st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
-def test_auroc_counts_pairs(values: list[tuple[int, bool]]) -> None:
-    scores, positive = np.array([float(v) for v, _ in values]), np.array([p for _, p in values])
-    pairs = [(a > b) + 0.5 * (a == b) for a, p in values if p for b, q in values if not q]
-    found = auroc(scores, positive)
-    assert (found is None) if not pairs else found == pytest.approx(np.mean(pairs))
-
-
-def test_spearman() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.random(50)
-    y = x + rng.normal(0, 0.3, 50)
-    assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
-    assert spearman(x, np.exp(x)) == pytest.approx(1.0)
-    assert spearman(x, np.ones(50)) is None
-    assert spearman(x[:2], y[:2]) is None

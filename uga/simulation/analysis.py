@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uga.evaluation.agreement import Agreement
+from uga.evaluation.agreement import Agreement, Empty, dice
+from uga.evaluation.bootstrap import Resampling, bootstrap_interval
+from uga.evaluation.statistics import patch_separation, patch_spearman
 from uga.simulation.cells import BASELINE
 from uga.simulation.statistics import (
     area_under,
-    auroc,
+    expanded_tail,
     interval,
     pooled_dice,
     resampled_seeds,
     resampled_slides,
-    spearman,
     weighted_mean,
 )
 from uga.simulation.summary import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from uga.evaluation.bootstrap import Statistic
     from uga.ranking import Strategy
     from uga.simulation.cells import CellKey, CellManifest, Plan
     from uga.simulation.config import Evaluation
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _GroupKey = tuple["float | None", "Strategy | None", int]
-_SPEARMAN_RESAMPLES = 500
+_PATCH_RESAMPLES = 500
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Outcomes:
     def areas(self) -> tuple[Area, ...]:
         """Of the strategies whose cells of all budgets are there."""
         return tuple(
-            Area(rarity=rarity, strategy=strategy, dice=self._estimate(samples))
+            Area(rarity=rarity, strategy=strategy, dice=self._estimate(samples, self._headline_slides))
             for (rarity, strategy), samples in self._curves.items()
         )
 
@@ -103,13 +105,13 @@ class Outcomes:
             reference = self._headline.get((rarity, other, budget))
             if strategy not in (None, other) and reference is not None:
                 samples = self._headline[rarity, strategy, budget] - reference
-                found.append(Difference(rarity=rarity, strategy=strategy, budget=budget, dice=self._estimate(samples)))
+                gain = self._estimate(samples, self._headline_slides)
+                found.append(Difference(rarity=rarity, strategy=strategy, budget=budget, dice=gain))
         for (rarity, strategy), samples in self._curves.items():
             reference = self._curves.get((rarity, other))
             if strategy is not other and reference is not None:
-                found.append(
-                    Difference(rarity=rarity, strategy=strategy, budget=None, dice=self._estimate(samples - reference))
-                )
+                gain = self._estimate(samples - reference, self._headline_slides)
+                found.append(Difference(rarity=rarity, strategy=strategy, budget=None, dice=gain))
         return tuple(found)
 
     @cached_property
@@ -123,10 +125,16 @@ class Outcomes:
     @property
     def lone_patients(self) -> int:
         """Patients that are alone in their stratum."""
-        patients: dict[tuple[str, bool], set[str]] = defaultdict(set)
+        return sum(drawn == 1 for drawn in self._drawn(np.ones(len(self.slides), dtype=np.bool_)).values())
+
+    def _drawn(self, which: NDArray[np.bool_]) -> Counter[tuple[str, bool]]:
+        """Patients with such slides in each stratum; one with slides in two strata is of the first, as when drawn."""
+        strata: dict[str, tuple[str, bool]] = {}
         for slide, stratum in zip(self.slides, self._strata, strict=True):
-            patients[stratum].add(slide.patient)
-        return sum(len(own) == 1 for own in patients.values())
+            strata.setdefault(slide.patient, stratum)
+        return Counter(
+            strata[patient] for patient in {s.patient for s, used in zip(self.slides, which, strict=True) if used}
+        )
 
     @property
     def _strata(self) -> list[tuple[str, bool]]:
@@ -178,26 +186,27 @@ class Outcomes:
         rarity, strategy, budget = group
         keys = self._groups[group]
         all_slides = np.ones(len(self.slides), dtype=np.bool_)
+        holding = np.array([_holds(slide) for slide in self.slides])
         lesions = [name for name in LESION_CLASSES if any(slide.lesion == name for slide in self.slides)]
 
         def pooled(which: NDArray[np.bool_]) -> Estimate:
-            return self._estimate(self._over_seeds(keys, lambda key: self._pooled(key, which)))
+            return self._estimate(self._over_seeds(keys, lambda key: self._pooled(key, which)), which & self._counted)
 
         return Point(
             rarity=rarity,
             strategy=strategy,
             budget=budget,
-            dice=self._estimate(self._headline[group]),
+            dice=self._estimate(self._headline[group], self._headline_slides),
             seeds={key.seed: _number(self._centre_mean(key)[0]) for key in keys},
             by_centre={centre: pooled(self._at(centre)) for centre in self.centres},
             by_class={
                 lesion: pooled(np.array([slide.lesion == lesion for slide in self.slides])) for lesion in lesions
             },
-            false_positive_mm2=self._estimate(self._over_seeds(keys, self._false_positive_mm2)),
+            false_positive_mm2=self._estimate(self._over_seeds(keys, self._false_positive_mm2), ~holding),
             dice_pooled=pooled(all_slides),
-            dice_slides=self._estimate(self._over_seeds(keys, lambda key: self._slide_mean(key, empty=np.nan))),
+            dice_slides=self._estimate(self._over_seeds(keys, self._slide_mean), holding),
             dice_slides_empty_one=self._estimate(
-                self._over_seeds(keys, lambda key: self._slide_mean(key, empty=1.0, everywhere=True))
+                self._over_seeds(keys, lambda key: self._slide_mean(key, everywhere=True)), all_slides
             ),
         )
 
@@ -212,7 +221,17 @@ class Outcomes:
     def _counts(self, key: CellKey) -> NDArray[np.int64]:
         """TP, FP, FN of each slide, (slides, 3)."""
         found = {result.slide: result.agreement for result in self.results[key]}
-        return np.array([_triple(found[slide.slide]) for slide in self.slides], dtype=np.int64)
+        return np.array([found[slide.slide].counts for slide in self.slides], dtype=np.int64)
+
+    @cached_property
+    def _counted(self) -> NDArray[np.bool_]:
+        """The slides that hold the label or are said to by some model: those that can move a pooled Dice."""
+        counts = np.stack([self._counts(key) for key in self.results])
+        return np.asarray(counts.sum(axis=(0, 2)) > 0)
+
+    @cached_property
+    def _headline_slides(self) -> NDArray[np.bool_]:
+        return np.array([slide.centre in self.headline_centres for slide in self.slides]) & self._counted
 
     def _at(self, centre: str) -> NDArray[np.bool_]:
         return np.array([slide.centre == centre for slide in self.slides])
@@ -227,27 +246,38 @@ class Outcomes:
             mean: Floats = np.nanmean(dice, axis=-1)
         return mean
 
-    def _slide_mean(self, key: CellKey, *, empty: float, everywhere: bool = False) -> Floats:
+    def _slide_mean(self, key: CellKey, *, everywhere: bool = False) -> Floats:
         """Mean Dice over slides; without ``everywhere`` only over those that hold the label."""
         counts = self._counts(key)
-        total = 2 * counts[:, 0] + counts[:, 1] + counts[:, 2]
-        dice = np.where(total > 0, 2 * counts[:, 0] / np.maximum(total, 1), empty)
+        values = dice(counts, Empty.ONE if everywhere else Empty.EXCLUDE)
         if not everywhere:
-            dice = np.where(counts[:, 0] + counts[:, 2] > 0, dice, np.nan)
-        return weighted_mean(np.broadcast_to(dice, self._weights.shape), self._weights)
+            values = np.where(counts[:, 0] + counts[:, 2] > 0, values, np.nan)
+        return weighted_mean(np.broadcast_to(values, self._weights.shape), self._weights)
 
     def _false_positive_mm2(self, key: CellKey) -> Floats:
         counts = self._counts(key)
         area = np.where(counts[:, 0] + counts[:, 2] == 0, counts[:, 1] * (self.spacing_um / 1000) ** 2, np.nan)
         return weighted_mean(np.broadcast_to(area, self._weights.shape), self._weights)
 
-    def _estimate(self, samples: Floats) -> Estimate:
-        """The value of all slides and seeds, the first sample, with the interval of the others."""
-        bounds = interval(samples[1:], self.options.level)
+    def _estimate(self, samples: Floats, which: NDArray[np.bool_]) -> Estimate:
+        """The value of all slides and seeds, the first sample, with the interval of the others.
+
+        Args:
+            samples: The value, then the resampled ones.
+            which: The slides that can move it.
+        """
+        bounds = interval(samples[1:], self._tail(which))
         value = _number(samples[0])
         if bounds is None or value is None:
             return Estimate(value=value)
         return Estimate(value=value, low=bounds[0], high=bounds[1])
+
+    def _tail(self, which: NDArray[np.bool_]) -> float:
+        """Share of samples beyond each end of the interval, by the patients drawn; by the seeds if they alone vary."""
+        varied = [drawn for drawn in self._drawn(which).values() if drawn > 1]
+        if not varied:
+            varied = [max(2, len(self._seed_weights))]
+        return expanded_tail(self.options.level, sum(varied), len(varied))
 
 
 def choices(plans: Sequence[Plan], manifests: Mapping[CellKey, CellManifest]) -> tuple[Choice, ...]:
@@ -309,22 +339,30 @@ def score_qualities(patches: Sequence[PoolPatch], options: Evaluation) -> tuple[
         "reference_key": [candidate.reference_key for candidate in candidates],
         **{name: [candidate.extra[name] for candidate in candidates] for name in candidates[0].extra},
     }
-    slides = [patch.candidate.slide_id for patch in patches]
-    weights = resampled_slides(slides, [0] * len(slides), resamples=_SPEARMAN_RESAMPLES, seed=options.seed)
+    resampling = Resampling(options.level, _PATCH_RESAMPLES, options.seed)
+    slides, slide = np.unique([patch.candidate.slide_id for patch in patches], return_inverse=True)
+    owners = {patch.candidate.slide_id: patch.patient for patch in patches}
+    patients = [owners[str(each)] for each in slides]
     wrong = np.array([1 - patch.smoothed_dice for patch in patches])
     labelled = np.array([patch.holds_label or patch.candidate.tumour_fraction > 0 for patch in patches])
     shifted = np.array([patch.shifted for patch in patches])
+
+    def resampled(statistic: Statistic) -> Estimate:
+        found = bootstrap_interval(statistic, patients, resampling)
+        low, high = found.interval.low, found.interval.high
+        return Estimate(value=found.value) if low == high else Estimate(value=found.value, low=low, high=high)
+
     found = []
     for name, listed in scores.items():
         values = np.array(listed)
         found.append(
             ScoreQuality(
                 score=name,
-                spearman=_correlation(values, wrong, weights, options.level),
-                spearman_with_label=_correlation(
-                    values[labelled], wrong[labelled], weights[:, labelled], options.level
+                spearman=resampled(patch_spearman(slide, values, wrong, len(slides))),
+                spearman_with_label=resampled(
+                    patch_spearman(slide[labelled], values[labelled], wrong[labelled], len(slides))
                 ),
-                auroc_shifted=auroc(values, shifted),
+                auroc_shifted=resampled(patch_separation(slide, values, shifted, len(slides))),
             )
         )
     return tuple(found)
@@ -353,21 +391,8 @@ def home_is_least_uncertain(pools: Sequence[CentrePool], home: Sequence[str]) ->
     return max(known) < min(foreign) if known and foreign else None
 
 
-def _correlation(x: Floats, y: Floats, weights: NDArray[np.int64], level: float) -> Estimate:
-    value = spearman(x, y)
-    if value is None:
-        return Estimate(value=None)
-    samples = [spearman(np.repeat(x, drawn), np.repeat(y, drawn)) for drawn in weights]
-    bounds = interval(np.array([np.nan if sample is None else sample for sample in samples]), level)
-    return Estimate(value=value) if bounds is None else Estimate(value=value, low=bounds[0], high=bounds[1])
-
-
 def _holds(result: SlideResult) -> bool:
     return result.agreement.true_positive + result.agreement.false_negative > 0
-
-
-def _triple(agreement: Agreement) -> tuple[int, int, int]:
-    return agreement.true_positive, agreement.false_positive, agreement.false_negative
 
 
 def _is_refused(manifest: CellManifest) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uga.errors import UserError
-from uga.evaluation.agreement import Agreement
+from uga.evaluation.agreement import Agreement, Empty, dice
 from uga.exporting import FinishedRuns
 from uga.output.files import write_atomic
 from uga.output.finished import finished_slides
@@ -57,9 +57,8 @@ class PoolPatch:
 
     @property
     def smoothed_dice(self) -> float:
-        """(2 TP + 1) / (2 TP + FP + FN + 1), as the authors' code/uncertainty_csv.py: 1 where there is nothing."""
-        both, wrong = 2 * self.agreement.true_positive, self.agreement.false_positive + self.agreement.false_negative
-        return (both + 1) / (both + wrong + 1)
+        """(2 TP + 1) / (2 TP + FP + FN + 1), the authors': 1 where there is nothing."""
+        return float(dice(np.asarray(self.agreement.counts), Empty.SMOOTHED))
 
 
 def open_runs(folder: Path, cohorts: Cohorts, model: Model) -> FinishedRuns:
@@ -141,7 +140,7 @@ def write_patches(path: Path, patches: Sequence[PoolPatch], *, ranks: Sequence[i
                 *(c.centre, c.slide_id, patch.patient, int(patch.shifted), c.x, c.y, c.size),
                 *(c.score_mean, c.reference_key, *(c.extra[name] for name in extra)),
                 *(f"{c.tumour_fraction:.6f}", f"{patch.judged:.6f}"),
-                *(agreement.true_positive, agreement.false_positive, agreement.false_negative),
+                *agreement.counts,
                 f"{patch.smoothed_dice:.6f}",
             )
         )

@@ -87,7 +87,7 @@ def _row(result: SlideResult) -> tuple[object, ...]:
     dice = agreement.dice
     return (
         *(result.slide, result.centre, result.patient, result.lesion, result.label),
-        *(agreement.true_positive, agreement.false_positive, agreement.false_negative),
+        *agreement.counts,
         "" if dice is None else f"{dice:.6f}",
     )
 

@@ -1,4 +1,8 @@
-"""Pure functions of counts and scores: pooled Dice, bootstrap over patients and seeds, areas, rank correlation."""
+"""Pure functions of counts: pooled Dice, bootstrap over patients within strata and over seeds, areas.
+
+`uga.evaluation.bootstrap` draws patients of one cohort for one model; an experiment also draws
+seeds, keeps each stratum's size, and needs all cells under the same draws.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
+
+from uga.evaluation.agreement import dice
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -62,11 +68,7 @@ def pooled_dice(counts: Ints, weights: Ints) -> Floats:
     Returns:
         (resamples, ...).
     """
-    sums = np.tensordot(weights, counts, axes=(1, -2))
-    true_positive, false_positive, false_negative = np.moveaxis(sums, -1, 0)
-    total = 2 * true_positive + false_positive + false_negative
-    dice: Floats = np.divide(2 * true_positive, total, out=np.full(total.shape, np.nan), where=total > 0)
-    return dice
+    return dice(np.tensordot(weights, counts, axes=(1, -2)))
 
 
 def weighted_mean(values: Floats, weights: Ints) -> Floats:
@@ -79,7 +81,18 @@ def weighted_mean(values: Floats, weights: Ints) -> Floats:
     return mean
 
 
-def interval(samples: Floats, level: float) -> tuple[float, float] | None:
+def expanded_tail(level: float, drawn: int, strata: int = 1) -> float:
+    """Share of resampled values beyond each end of an interval: Phi(sqrt(n / (n - s)) t).
+
+    n are drawn within s strata, t is the (1 - level) / 2 quantile of Student's distribution with n - s degrees of
+    freedom. With one stratum it is `uga.evaluation.bootstrap.expanded_tail`: resamples within strata vary by n - s in n
+    of what samples do.
+    """
+    free = drawn - strata
+    return float(stats.norm.cdf(np.sqrt(drawn / free) * stats.t.ppf((1 - level) / 2, free)))
+
+
+def interval(samples: Floats, tail: float) -> tuple[float, float] | None:
     """Percentile interval of bootstrap samples; None if fewer than nine in ten are numbers, or if they do not vary.
 
     Samples that do not vary come from too few patients and seeds: an interval of no width would claim certainty.
@@ -87,7 +100,7 @@ def interval(samples: Floats, level: float) -> tuple[float, float] | None:
     there = samples[np.isfinite(samples)]
     if len(there) < 0.9 * len(samples) or np.ptp(there) < _EPSILON:
         return None
-    low, high = np.quantile(there, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(there, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -97,19 +110,3 @@ def area_under(budgets: Sequence[float], values: Floats) -> Floats:
     middles = (values[..., 1:] + values[..., :-1]) / 2
     area: Floats = (middles * steps).sum(axis=-1) / steps.sum()
     return area
-
-
-def spearman(x: Floats, y: Floats) -> float | None:
-    """Spearman's rank correlation; None where one of the two does not vary."""
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    return float(stats.spearmanr(x, y).statistic)
-
-
-def auroc(scores: Floats, positive: NDArray[np.bool_]) -> float | None:
-    """Chance that a positive has a higher score than another, ties counting half; None without both kinds."""
-    count = int(positive.sum())
-    if count in (0, len(positive)):
-        return None
-    ranks = stats.rankdata(scores)
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))

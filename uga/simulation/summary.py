@@ -111,7 +111,7 @@ class ScoreQuality(Record):
 
     Attributes:
         score: Its name.
-        spearman: With 1 - smoothed Dice of the patches, resampled by slide.
+        spearman: With 1 - smoothed Dice of the patches; all are resampled by patient.
         spearman_with_label: The same over the patches that hold the label or are said to.
         auroc_shifted: Of telling shifted patches from the others.
     """
@@ -119,7 +119,7 @@ class ScoreQuality(Record):
     score: str
     spearman: Estimate
     spearman_with_label: Estimate
-    auroc_shifted: float | None = None
+    auroc_shifted: Estimate
 
 
 class RarityPool(Record):

@@ -163,7 +163,7 @@ def _scores(summary: Summary) -> str:
             each.score,
             told(each.spearman, signed=True),
             told(each.spearman_with_label, signed=True),
-            "" if each.auroc_shifted is None else f"{each.auroc_shifted:.3f}",
+            told(each.auroc_shifted),
         ]
         for each in summary.scores
     ]

@@ -114,7 +114,12 @@ def carry_out(plans: Sequence[Plan], experiment: Experiment, slot: Slot) -> None
     with watch.stage("evaluation"):
         folders = [work / "test" / case.id for case in experiment.cohorts.test]
         evaluations = evaluate_slides(
-            folders, experiment.cohorts.test, experiment.cohorts.mapping, unannotated=experiment.cohorts.unannotated
+            folders,
+            experiment.cohorts.test,
+            experiment.cohorts.mapping,
+            unannotated=experiment.cohorts.unannotated,
+            tissue="patches",  # the slides need not be searched for it again: no figure here tells tissue from the rest
+            tolerance_um=None,
         )
     manifest = CellManifest(
         uga_version=__version__,
