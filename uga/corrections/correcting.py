@@ -94,7 +94,7 @@ def correct(
     package.check_accepted()
     files = [path for path in files if not package.supersedes(path)]
     prediction = predicted_labels(package, model)
-    own = [refusals.attempt(path, partial(_read, package, path, model)) for path in files]
+    own = [refusals.attempt(path, partial(read_file, package, path, model)) for path in files]
     changed = [reading for reading in (*own, *on_slide) if reading is not None and reading.changes(prediction)]
     if None in own:
         for reading in changed:
@@ -139,7 +139,12 @@ def predicted_labels(package: Package, model: Predictor) -> UInt8:
     )
 
 
-def _read(package: Package, path: Path, model: Predictor) -> Reading:
+def read_file(package: Package, path: Path, model: Predictor) -> Reading:
+    """The label map that a file in or beside a package draws of it.
+
+    Raises:
+        UserError: it cannot be used.
+    """
     if path.suffix.lower() == LABELS_SUFFIX:
         labels = package.read_labels(path, model)
         values = set(np.unique(labels).tolist())

@@ -1,0 +1,386 @@
+"""The web app: addresses of the page, its files and its data.
+
+Every id in an address is looked up in a table that was made at the start; no part of an address ever becomes part of a
+path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mimetypes
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import imagecodecs
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from uga.corrections.package import CORRECTION_FILE
+from uga.model.card import RESEARCH_USE
+from uga.output import pictures
+from uga.output.colours import heat, label_colours
+from uga.output.package import IMAGE_FILE, RECORD_FILE, UNCERTAINTY_FILE
+from uga.output.schema import NOT_JUDGED
+from uga.review.archive import corrections_zip
+from uga.review.command import finetune_commands
+from uga.review.labelmap import decode_upload, deflate, labels_sha256, largest_upload
+from uga.review.refused import RefusedError, bad_request, not_found, unusable
+from uga.review.spots import label_outlines, uncertain_spots
+from uga.review.store import ConflictError, ReviewStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+
+    from uga.review.queue import Entry, Standing
+    from uga.review.store import Sheet
+    from uga.review.tiles import SlideTiles
+
+_STATIC = Path(__file__).parent / "static"
+_PAGE = "index.html"
+_THUMBNAIL_PX = 320
+_MAX_JSON_BYTES = 4096
+_MAX_NAME_CHARACTERS = 80
+_STAMP_DIGITS = 12
+_REVALIDATE = {"Cache-Control": "no-cache"}
+_UNCHANGING = {"Cache-Control": "private, max-age=86400, immutable"}
+_DEFLATED = {"Content-Encoding": "deflate"}
+"""HTTP's name for zlib's format."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file of the page."""
+
+    data: bytes
+    kind: str
+    etag: str
+
+
+@dataclass(frozen=True)
+class ReviewPage:
+    """What the endpoints answer from.
+
+    Attributes:
+        store: The packages.
+        tiles: The slides, as far as they are there.
+        models: Model folders that may be the run's, for the command that is shown.
+    """
+
+    store: ReviewStore
+    tiles: SlideTiles
+    models: tuple[Path, ...]
+
+    def app(self) -> Starlette:
+        """The app, without any check of who is asking; see `uga.review.access`."""
+        get, post, put = ["GET"], ["POST"], ["PUT"]
+        patch = "/api/patches/{id}"
+        routes = [
+            Route("/", self._index, methods=get),
+            Route("/patch/{id}", self._index, methods=get),
+            Route("/static/{name:path}", self._static, methods=get),
+            Route("/api/session", self._session, methods=get),
+            Route("/api/patches", self._list, methods=get),
+            Route("/api/corrections.zip", self._archive, methods=get),
+            Route(patch, self._patch, methods=get),
+            Route(f"{patch}/image.png", self._image, methods=get),
+            Route(f"{patch}/thumbnail.jpg", self._thumbnail, methods=get),
+            Route(f"{patch}/prediction", self._prediction, methods=get),
+            Route(f"{patch}/uncertainty", self._uncertainty, methods=get),
+            Route(f"{patch}/labels", self._labels, methods=get),
+            Route(f"{patch}/labels", self._save, methods=put),
+            Route(f"{patch}/review", self._review, methods=post),
+            Route(f"{patch}/tiles/{{level:int}}/{{column:int}}_{{row:int}}.jpg", self._tile, methods=get),
+        ]
+        handlers: dict[Any, Any] = {RefusedError: _refused, HTTPException: _http_error, Exception: _defect}
+        return Starlette(routes=routes, exception_handlers=handlers)
+
+    def _index(self, request: Request) -> Response:
+        if "id" in request.path_params:
+            self._entry(request)
+        return _file(_PAGE, request)
+
+    def _static(self, request: Request) -> Response:
+        return _file(request.path_params["name"], request)
+
+    def _session(self, _: Request) -> Response:
+        queue = self.store.queue
+        scale = heat(np.arange(256, dtype=np.uint8)[None], 255)[0]
+        return JSONResponse(
+            {
+                "folder": queue.folder.resolve().name,
+                "notice": RESEARCH_USE,
+                "heat": scale.ravel().tolist(),
+                "not_judged": NOT_JUDGED,
+                "commands": [
+                    {"text": command.text, "model": command.model.name, "is_complete": command.is_complete}
+                    for command in finetune_commands(queue, self.models)
+                ],
+                "problems": [problem.reason for problem in queue.problems],
+            }
+        )
+
+    def _list(self, _: Request) -> Response:
+        return JSONResponse({"patches": [self._listed(entry) for entry in self.store.queue.entries.values()]})
+
+    def _listed(self, entry: Entry) -> dict[str, Any]:
+        record = entry.record
+        try:
+            shown = _standing(self.store.standing(entry))
+        except RefusedError as error:
+            shown = {"state": "unusable", "sentence": str(error)}
+        return {
+            "id": entry.id,
+            "place": entry.place,
+            "name": entry.name,
+            "slide": record.slide.id,
+            "rank": record.patch.rank,
+            "score": record.patch.score_mean,
+            "unit": record.uncertainty.unit,
+            "stamp": _stamp(entry),
+            "image_stamp": record.patch.image_sha256[:_STAMP_DIGITS],
+            "tumour_fraction": record.patch.tumor_fraction,
+            **shown,
+        }
+
+    def _patch(self, request: Request) -> Response:
+        entry = self._entry(request)
+        sheet, record = self.store.sheet(entry), entry.record
+        colours = label_colours(record.labels, record.tumour_label)
+        uncertainty = _uncertainty(entry)
+        labels = sorted(record.labels.items(), key=lambda item: item[1])
+        return JSONResponse(
+            {
+                **self._listed(entry),
+                **_sheet(sheet),
+                "size_px": record.size_px,
+                "spacing_um": record.spacing_um,
+                "grid": {"x": record.grid_x, "y": record.grid_y, "scale_x": record.scale_x, "scale_y": record.scale_y},
+                "level0": {"x": record.patch.x, "y": record.patch.y},
+                "labels": [{"name": name, "value": value, "colour": colours.get(name)} for name, value in labels],
+                "model": record.model.name,
+                "uncertainty": {
+                    "measure": record.uncertainty.measure,
+                    "unit": record.uncertainty.unit,
+                    "full_scale": record.uncertainty.full_scale,
+                    "display_max": pictures.display_max([uncertainty]),
+                },
+                "spots": uncertain_spots(uncertainty),
+                "outlines": label_outlines(sheet.prediction, (record.labels[name] for name in colours)),
+                "tiles": self.tiles.source(record),
+            }
+        )
+
+    def _image(self, request: Request) -> Response:
+        entry = self._entry(request)
+        return Response(_bytes(entry, IMAGE_FILE), media_type="image/png", headers=_UNCHANGING)
+
+    def _thumbnail(self, request: Request) -> Response:
+        """The patch with the outlines of its labels; the address the page uses changes with the labels."""
+        entry = self._entry(request)
+        sheet, record = self.store.sheet(entry, verify=False), entry.record
+        picture = pictures.shrink(pictures.read_png(entry.folder / IMAGE_FILE), _THUMBNAIL_PX, nearest=False)
+        labels = pictures.shrink(sheet.labels, _THUMBNAIL_PX, nearest=True)
+        colours = label_colours(record.labels, record.tumour_label)
+        shown = pictures.outlined(picture, labels, record.labels, colours, width=1)
+        data = imagecodecs.jpeg8_encode(np.ascontiguousarray(shown), 85)
+        return Response(bytes(data), media_type="image/jpeg", headers=_UNCHANGING)
+
+    def _prediction(self, request: Request) -> Response:
+        return _map(self.store.sheet(self._entry(request), verify=False).prediction)
+
+    def _uncertainty(self, request: Request) -> Response:
+        return _map(_uncertainty(self._entry(request)))
+
+    def _labels(self, request: Request) -> Response:
+        sheet = self.store.sheet(self._entry(request), verify=False)
+        return _map(sheet.labels, {"X-Review": json.dumps(_sheet(sheet))})
+
+    async def _save(self, request: Request) -> Response:
+        entry = self._entry(request)
+        base, reviewer = _text(request, "base"), _reviewer(_text(request, "reviewer"))
+        _expect(request, "image/png")
+        size_px = entry.record.size_px
+        data = await _body(request, largest_upload(size_px))
+
+        def save() -> Sheet:
+            labels = decode_upload(data, size_px, {*entry.record.labels.values(), NOT_JUDGED})
+            return self.store.save(entry, base, reviewer, labels)
+
+        return await self._answer(save)
+
+    async def _review(self, request: Request) -> Response:
+        entry = self._entry(request)
+        _expect(request, "application/json")
+        try:
+            content = json.loads(await _body(request, _MAX_JSON_BYTES))
+            base, action = str(content["base"]), content["action"]
+            reviewer = _reviewer(content["reviewer"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise bad_request("The request has to hold base, action and reviewer.") from error
+        if action in ("undo", "redo"):
+            direction: Literal["undo", "redo"] = action
+            return await self._answer(partial(self.store.step, entry, base, reviewer, direction))
+        if action in ("accept", "skip", "reopen"):
+            decision: Literal["accept", "skip", "reopen"] = action
+            return await self._answer(partial(self.store.decide, entry, base, reviewer, decision))
+        raise bad_request("The action has to be undo, redo, accept, skip or reopen.")
+
+    async def _answer(self, change: Callable[[], Sheet]) -> Response:
+        return JSONResponse(_sheet(await run_in_threadpool(change)))
+
+    def _tile(self, request: Request) -> Response:
+        place = request.path_params
+        record = self._entry(request).record
+        data = self.tiles.tile(record.slide, place["level"], place["column"], place["row"])
+        return Response(data, media_type="image/jpeg", headers=_UNCHANGING)
+
+    def _archive(self, _: Request) -> Response:
+        headers = {"Content-Disposition": 'attachment; filename="corrections.zip"'}
+        return StreamingResponse(corrections_zip(self.store), media_type="application/zip", headers=headers)
+
+    def _entry(self, request: Request) -> Entry:
+        entry = self.store.queue.entries.get(request.path_params["id"])
+        if entry is None:
+            raise not_found("patch")
+        return entry
+
+
+@lru_cache(maxsize=1)
+def _static_files() -> dict[str, StaticFile]:
+    """All files of the page by their name in addresses, read once."""
+    mimetypes.add_type("text/javascript", ".js")  # whatever this machine's own table says
+    files = {}
+    for path in sorted(path for path in _STATIC.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        kind = mimetypes.guess_type(path.name)[0] or "text/plain"
+        files[path.relative_to(_STATIC).as_posix()] = StaticFile(data, kind, f'"{hashlib.sha256(data).hexdigest()}"')
+    return files
+
+
+def _file(name: str, request: Request) -> Response:
+    file = _static_files().get(name)
+    if file is None:
+        raise not_found("file")
+    headers = {"ETag": file.etag, **_REVALIDATE}
+    if request.headers.get("if-none-match") == file.etag:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(file.data, media_type=file.kind, headers=headers)
+
+
+def _map(values: np.ndarray[Any, np.dtype[np.uint8]], headers: dict[str, str] | None = None) -> Response:
+    return Response(deflate(values), media_type="application/octet-stream", headers={**_DEFLATED, **(headers or {})})
+
+
+def _uncertainty(entry: Entry) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    try:
+        values = pictures.read_png(entry.folder / UNCERTAINTY_FILE)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise unusable(f"{entry.name}/{UNCERTAINTY_FILE} cannot be read; copy the package again.") from error
+    if values.shape != (entry.record.size_px, entry.record.size_px):
+        raise unusable(f"{entry.name}/{UNCERTAINTY_FILE} has another size than its patch; copy the package again.")
+    return values
+
+
+def _bytes(entry: Entry, name: str) -> bytes:
+    try:
+        return (entry.folder / name).read_bytes()
+    except OSError as error:
+        raise unusable(f"{entry.name}/{name} cannot be read; copy the package again.") from error
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    review = standing.review
+    return {
+        "state": standing.state,
+        "reviewer": None if review is None else review.reviewer,
+        "at": None if review is None else review.at.isoformat(),
+    }
+
+
+def _sheet(sheet: Sheet) -> dict[str, Any]:
+    return {
+        **_standing(sheet.standing),
+        "version": sheet.version,
+        "labels_sha256": labels_sha256(sheet.labels),
+        "as_predicted": bool((sheet.labels == sheet.prediction).all()),
+        "undoable": sheet.steps.undoable,
+        "redoable": sheet.steps.redoable,
+        "source": None if sheet.source is None else sheet.source.name,
+        "differing": [path.name for path in sheet.differing],
+    }
+
+
+def _stamp(entry: Entry) -> str:
+    """Changes with whatever a thumbnail shows."""
+    times = []
+    for path in (entry.folder, entry.folder / RECORD_FILE, entry.folder / CORRECTION_FILE, *entry.beside):
+        try:
+            times.append(path.stat().st_mtime_ns)
+        except OSError:
+            times.append(0)
+    return hashlib.sha256(repr(times).encode()).hexdigest()[:_STAMP_DIGITS]
+
+
+def _text(request: Request, name: str) -> str:
+    value = request.query_params.get(name)
+    if value is None:
+        raise bad_request(f"The address has to hold {name}.")
+    return value
+
+
+def _reviewer(name: object) -> str:
+    """A name as it goes into records: one printable line."""
+    text = " ".join(str(name).split()) if isinstance(name, str) else ""
+    if not 0 < len(text) <= _MAX_NAME_CHARACTERS or not text.isprintable():
+        raise RefusedError(
+            HTTPStatus.BAD_REQUEST, "reviewer", f"A reviewer's name has 1 to {_MAX_NAME_CHARACTERS} characters."
+        )
+    return text
+
+
+def _expect(request: Request, kind: str) -> None:
+    """Content of another kind could be sent by a plain form of a foreign page."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != kind:
+        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", f"The content has to be {kind}.")
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The content of a request; reading stops where it gets too large."""
+    too_large = RefusedError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"The content is larger than {limit} bytes."
+    )
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal() or int(declared) > limit:
+        raise too_large
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > limit:
+            raise too_large
+    return bytes(data)
+
+
+def _refused(_: Request, error: RefusedError) -> Response:
+    content: dict[str, Any] = {"code": error.code, "sentence": str(error)}
+    if isinstance(error, ConflictError):
+        content["current"] = _sheet(error.sheet)
+    return JSONResponse(content, error.status)
+
+
+def _http_error(_: Request, error: HTTPException) -> Response:
+    return JSONResponse({"code": "http", "sentence": error.detail}, error.status_code, error.headers)
+
+
+async def _defect(_: Request, error: Exception) -> Response:
+    sentence = f"A defect of UGA kept this from being done ({type(error).__name__}); the terminal shows more."
+    return JSONResponse({"code": "defect", "sentence": sentence}, HTTPStatus.INTERNAL_SERVER_ERROR)
