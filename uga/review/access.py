@@ -33,9 +33,12 @@ _TOKEN_BYTES = 32
 _SAFE_METHODS = {"GET", "HEAD"}
 _OWN_SITE = {"same-origin", "none"}
 
+# The one rule that OpenSeadragon adds to a page by itself, named by its hash.
+_VIEWER_STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
+
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
+    f"style-src 'self' {_VIEWER_STYLE}; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -46,9 +49,9 @@ SECURITY_HEADERS = {
 }
 
 _ENTER = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>UGA review</title>
-<meta http-equiv="refresh" content="0;url=/"></head><body><p><a href="/">Open the queue</a></p></body></html>"""
-_LOCKED = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>UGA review: locked</title></head>
-<body><h1>This page is locked</h1><p>Open the address that <code>uga review</code> shows in its terminal. Each address
+<link rel="icon" href="data:,"><meta http-equiv="refresh" content="0;url=/"></head><body><p><a href="/">Open the queue</a></p></body></html>"""
+_LOCKED = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>UGA review: locked</title>
+<link rel="icon" href="data:,"></head><body><h1>This page is locked</h1><p>Open the address that <code>uga review</code> shows in its terminal. Each address
 works once; the terminal shows a new one after each use.</p></body></html>"""
 
 

@@ -191,7 +191,7 @@ class ReviewPage:
         picture = pictures.shrink(pictures.read_png(entry.folder / IMAGE_FILE), _THUMBNAIL_PX, nearest=False)
         labels = pictures.shrink(sheet.labels, _THUMBNAIL_PX, nearest=True)
         colours = label_colours(record.labels, record.tumour_label)
-        shown = pictures.outlined(picture, labels, record.labels, colours, width=1)
+        shown = pictures.outlined(picture, labels, record.labels, colours, width=2)
         data = imagecodecs.jpeg8_encode(np.ascontiguousarray(shown), 85)
         return Response(bytes(data), media_type="image/jpeg", headers=_UNCHANGING)
 

@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
     UInt8 = NDArray[np.uint8]
 
-_MOST = 24
+_MOST = 12
 _BLUR_PX = 4.0
-_PERCENTILE = 85
+_PERCENTILE = 92
 _LOWEST_GREY = 8
-_SMALLEST_AREA_PX = 150
+_SMALLEST_AREA_PX = 400
 _TOLERANCE_PX = 0.75
 
 
 def uncertain_spots(uncertainty: UInt8) -> list[dict[str, Any]]:
     """Connected areas of high uncertainty, by the uncertainty in them.
 
-    High is what the blurred map (Gaussian, sigma 4 px) has above the 85th percentile of its non-zero values, and above
-    8 of 255. Areas below 150 px are left out.
+    High is what the blurred map (Gaussian, sigma 4 px) has above the 92nd percentile of its non-zero values, and above
+    8 of 255. Areas below 400 px are left out.
 
     Args:
         uncertainty: The 8-bit map (h, w) of a patch.
 
     Returns:
-        Up to 24 areas, each with its bounding box ``x``, ``y``, ``width``, ``height`` in pixels of the patch, and
+        Up to 12 areas, each with its bounding box ``x``, ``y``, ``width``, ``height`` in pixels of the patch, and
         ``contours``: closed lines as flat lists x, y, x, y, ..., of its edge and of its holes' edges.
     """
     smooth = cv2.GaussianBlur(uncertainty.astype(np.float32), (0, 0), _BLUR_PX)

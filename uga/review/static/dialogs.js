@@ -15,7 +15,7 @@ function ask(title, { dismissible = true, className = "" }, content) {
       result = value;
       dialog.close();
     };
-    const heading = h("h2", { id: "dialog-title", text: title });
+    const heading = h("h2", { id: "dialog-title", tabindex: -1, text: title });
     const dialog = h("dialog", { class: className, "aria-labelledby": "dialog-title" }, heading, content(close));
     dialog.addEventListener("cancel", (event) => {
       if (!dismissible) event.preventDefault();
@@ -26,6 +26,7 @@ function ask(title, { dismissible = true, className = "" }, content) {
     });
     document.body.append(dialog);
     dialog.showModal();
+    (dialog.querySelector("[autofocus]") ?? heading).focus();
   });
 }
 
@@ -34,7 +35,7 @@ export async function reviewerName(isChange = false) {
   const known = settings.get("reviewer");
   if (known && !isChange) return known;
   const name = await ask(NAME.title, { dismissible: isChange, className: "narrow" }, (close) => {
-    const input = h("input", { id: "reviewer", type: "text", maxlength: 80, required: true, autocomplete: "name", value: known });
+    const input = h("input", { id: "reviewer", type: "text", autofocus: true, maxlength: 80, required: true, autocomplete: "name", value: known });
     const done = (event) => {
       event.preventDefault();
       const text = input.value.split(/\s+/).filter(Boolean).join(" ");
@@ -157,7 +158,7 @@ function commandLine({ text, model, is_complete: isComplete }, isOneOfSeveral) {
 }
 
 function closing(close, text) {
-  return h("div", { class: "actions" }, h("button", { type: "button", autofocus: true, on: { click: () => close(null) } }, text));
+  return h("div", { class: "actions" }, h("button", { type: "button", on: { click: () => close(null) } }, text));
 }
 
 const TOAST_MS = 6000;

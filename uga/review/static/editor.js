@@ -23,6 +23,8 @@ const CURSOR_CSS_PX = 10;
 const BRUSH_STEP = 1.25;
 const LARGEST_BRUSH = 300;
 const SPOT_SCALE = 3;
+/** A key that was pressed once too often shall decide on no patch that nobody has seen. */
+const SHORTEST_LOOK_MS = 600;
 const SCALE_BAR_CSS_PX = 140;
 const KEY_GROUPS = ["review", "tools", "labels", "see", "keyboard"];
 
@@ -41,6 +43,7 @@ export class EditorView {
     this.spot = null;
     this.hidden = null;
     this.isStepping = false;
+    this.shownAt = Infinity;
   }
 
   async show() {
@@ -90,6 +93,11 @@ export class EditorView {
 
   get tool() {
     return this.tools[this.toolName];
+  }
+
+  /** Whether a reviewer has decided; a correction that another tool has left is none of theirs. */
+  get isDecided() {
+    return this.review.reviewer !== null && this.review.state !== "started";
   }
 
   // --- building ---
@@ -165,7 +173,7 @@ export class EditorView {
     surface.tabIndex = 0;
     surface.setAttribute("role", "application");
     surface.setAttribute("aria-label", EDITOR.viewer);
-    this.viewer = await SlideViewer.in(slide, patch, () => {
+    this.viewer = await SlideViewer.in(slide, this.panel.map, patch, () => {
       this.layers.move(this.viewer?.place ?? this.layers.place);
       this.#updateScaleBar();
     });
@@ -189,6 +197,7 @@ export class EditorView {
     this.#chooseTool("brush");
     this.#updateReview();
     this.#preload();
+    this.shownAt = performance.now();
     performance.mark("uga:editor-ready");
   }
 
@@ -256,18 +265,18 @@ export class EditorView {
   #togglePanel(isOpen = this.body.classList.contains("without-panel")) {
     this.body.classList.toggle("without-panel", !isOpen);
     settings.set("panel", isOpen);
+    if (isOpen) this.viewer?.refreshMap();
   }
 
   #updateLayers() {
     const shown = (flag, opacity) => (settings.get(flag) && !this.hidden ? settings.get(opacity) / 100 : 0);
-    this.layers.show = {
+    this.layers.currentSpot = this.spot;
+    this.layers.set({
       labels: shown("showLabels", "labelsOpacity"),
       uncertainty: shown("showUncertainty", "uncertaintyOpacity"),
       prediction: settings.get("showPrediction") && !this.hidden,
       spots: settings.get("showSpots") && !this.hidden,
-    };
-    this.layers.currentSpot = this.spot;
-    this.layers.redraw();
+    });
     this.panel.update();
   }
 
@@ -341,13 +350,18 @@ export class EditorView {
   }
 
   async #decide(kind) {
-    if (this.hand?.isPainting || this.isStepping || !this.saver) return;
+    const isSeen = performance.now() - this.shownAt > SHORTEST_LOOK_MS;
+    if (!isSeen || this.hand.isPainting || this.isStepping) return;
     this.#liftPen();
     if (this.tools.polygon.isOpen) this.tools.polygon.close();
     if (!(await this.saver.add({ kind }))) return;
     const { state } = this.review;
     dialogs.toast(TOAST[state](this.entry.place), { text: TOAST.openAgain, do: () => this.navigate(`/patch/${this.id}`) });
-    if (kind === "reopen") return;
+    if (kind !== "reopen") await this.#goOn();
+  }
+
+  /** Opens the next patch that is not decided; the queue if there is none. */
+  async #goOn() {
     this.patches = await api.list();
     const next = nextOpen(this.patches, this.entry.place);
     if (!next) dialogs.toast(TOAST.done);
@@ -367,14 +381,15 @@ export class EditorView {
     fill(this.chip, stateChip(review.state));
     this.undoButton.disabled = !review.undoable;
     this.redoButton.disabled = !review.redoable;
-    const isDecided = ["corrected", "confirmed", "skipped"].includes(review.state) && review.reviewer;
-    const decide = (kind, text, mark, attributes = {}) =>
-      h("button", { type: "button", title: `${text} (${shownKeys(kind)})`, ...attributes, on: { click: () => this.#decide(kind) } }, icon(mark), h("span", { text }));
+    const button = (action, text, mark, key, attributes = {}) =>
+      h("button", { type: "button", "aria-label": text.long, title: `${text.long} (${shownKeys(key)})`, ...attributes, on: { click: action } }, icon(mark), h("span", { class: "long", text: text.long }), h("span", { class: "short", text: text.short ?? text.long }));
+    const decide = (kind, text, mark, attributes) => button(() => this.#decide(kind), text, mark, kind, attributes);
+    const primary = { class: "primary" };
     fill(
       this.decisions,
-      isDecided ? decide("reopen", EDITOR.reopen, "reopen") : null,
-      review.state === "skipped" ? null : decide("skip", EDITOR.skip, "skip"),
-      decide("accept", review.as_predicted ? EDITOR.confirm : EDITOR.accept, "check", { class: "primary" }),
+      this.isDecided
+        ? [decide("reopen", EDITOR.reopen, "reopen"), button(() => this.#goOn(), EDITOR.goOn, "next", "accept", primary)]
+        : [decide("skip", EDITOR.skip, "skip"), decide("accept", review.as_predicted ? EDITOR.confirm : EDITOR.accept, "check", primary)],
     );
     const notes = [review.source && NOTE.source(review.source), review.differing.length && NOTE.differing(review.differing)];
     fill(this.notes, notes.filter(Boolean).map((text) => h("p", { class: "warning", text })));
@@ -463,9 +478,13 @@ export class EditorView {
   #obey({ name, digit }) {
     const { polygon } = this.tools;
     const commands = {
-      accept: () => (polygon.isOpen ? polygon.close() : this.#decide("accept")),
-      skip: () => this.#decide("skip"),
-      reopen: () => this.review.reviewer && this.review.state !== "started" && this.#decide("reopen"),
+      accept: () => {
+        if (polygon.isOpen) polygon.close();
+        else if (this.isDecided) this.#goOn();
+        else this.#decide("accept");
+      },
+      skip: () => !this.isDecided && this.#decide("skip"),
+      reopen: () => this.isDecided && this.#decide("reopen"),
       save: () => this.saver.flush().then(() => dialogs.toast(TOAST.saved)),
       smaller: () => this.#setBrush(Math.min(settings.get("brush") - 1, settings.get("brush") / BRUSH_STEP)),
       larger: () => this.#setBrush(Math.max(settings.get("brush") + 1, settings.get("brush") * BRUSH_STEP)),

@@ -8,11 +8,20 @@ const BINDINGS = {
     ["accept", ["Enter"], ["Enter"]],
     ["skip", ["s"], ["S"]],
     ["reopen", ["r"], ["R"]],
-    ["nextPatch", ["j", "PageDown"], ["J", "Page down"]],
-    ["previousPatch", ["k", "PageUp"], ["K", "Page up"]],
+    ["nextPatch", ["j", "PageDown"], ["J", "PgDn"]],
+    ["previousPatch", ["k", "PageUp"], ["K", "PgUp"]],
     ["queue", ["q"], ["Q"]],
     ["save", ["Ctrl+s"], ["Ctrl S"]],
     ["help", ["?", "F1"], ["?"]],
+  ],
+  labels: [
+    ["label", [], ["0", "…", "9"]],
+    ["notJudged", ["x"], ["X"]],
+  ],
+  queue: [
+    ["choose", [], ["←", "↑", "→", "↓"]],
+    ["openPatch", [], ["Enter"]],
+    ["finish", ["f"], ["F"]],
   ],
   tools: [
     ["brush", ["b"], ["B"]],
@@ -28,9 +37,9 @@ const BINDINGS = {
     ["dropCorner", ["Backspace"], ["Backspace"]],
     ["dropPolygon", ["Escape"], ["Esc"]],
   ],
-  labels: [
-    ["label", [], ["0", "…", "9"]],
-    ["notJudged", ["x"], ["X"]],
+  keyboard: [
+    ["cursor", [], ["←", "↑", "→", "↓"]],
+    ["dab", ["d"], ["D"]],
   ],
   see: [
     ["correction", ["c"], ["C"]],
@@ -44,15 +53,6 @@ const BINDINGS = {
     ["zoomOut", ["-"], ["−"]],
     ["fit", ["w"], ["W"]],
     ["hold", [], ["Space"]],
-  ],
-  keyboard: [
-    ["cursor", [], ["←", "↑", "→", "↓"]],
-    ["dab", ["d"], ["D"]],
-  ],
-  queue: [
-    ["choose", [], ["←", "↑", "→", "↓"]],
-    ["openPatch", [], ["Enter"]],
-    ["finish", ["f"], ["F"]],
   ],
 };
 

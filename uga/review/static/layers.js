@@ -51,6 +51,17 @@ export class Layers {
     this.redraw();
   }
 
+  /** Takes what is shown: opacities of `labels` and `uncertainty` (0: off), whether `prediction` and `spots` are. */
+  set(show) {
+    const repaint = show.labels && show.labels !== this.colours.opacity;
+    this.show = show;
+    if (repaint) {
+      this.colours.opacity = show.labels;
+      this.colours.paint(this.painted, this.raster, this.#all);
+    }
+    this.redraw();
+  }
+
   redraw() {
     if (!this.place || !this.raster) return;
     this.#drawLabels(null);
@@ -103,11 +114,10 @@ export class Layers {
     context.clearRect(0, 0, context.canvas.width, context.canvas.height);
     context.setTransform(scale, 0, 0, scale, x, y);
     context.imageSmoothingEnabled = scale < 1;
-    for (const [texture, opacity] of [[this.heat, this.show.uncertainty], [this.painted, this.show.labels]]) {
-      if (!opacity) continue;
-      context.globalAlpha = opacity;
-      context.drawImage(texture.canvas, 0, 0);
-    }
+    context.globalAlpha = this.show.uncertainty;
+    if (this.show.uncertainty) context.drawImage(this.heat.canvas, 0, 0);
+    context.globalAlpha = 1; // the fill's opacity is in its pixels, so that edges stay firm
+    if (this.show.labels) context.drawImage(this.painted.canvas, 0, 0);
     context.restore();
   }
 

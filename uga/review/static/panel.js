@@ -16,7 +16,9 @@ export class Panel {
     this.session = session;
     this.on = on;
     this.spot = null;
-    fill(root, this.#labels(), this.#brush(), this.#show(), this.#spots(), this.#facts());
+    this.map = h("div", { class: "map" });
+    const where = h("section", { class: "where" }, h("h2", { class: "legend", text: EDITOR.map }), this.map);
+    fill(root, this.#labels(), this.#brush(), this.#show(), this.#spots(), patch.tiles ? where : null, this.#facts());
   }
 
   update() {
@@ -38,7 +40,7 @@ export class Panel {
       const input = h("input", { type: "radio", name: "label", value, on: { change: () => this.on.choose(value) } });
       this.choices.set(value, input);
       const swatch = h("span", { class: `swatch ${colour ? "" : value === this.session.not_judged ? "hatched" : "clear"}`, "aria-hidden": true, style: colour ? { background: rgb(colour) } : {} });
-      return h("label", { class: "label" }, input, swatch, h("span", { class: "name" }, name, hint ? h("small", { text: hint }) : null), key ? h("kbd", { text: key }) : null);
+      return h("label", { class: "label" }, input, swatch, h("span", { class: "name" }, name, hint ? h("small", { text: hint }) : null), key === null ? null : h("kbd", { text: key }));
     };
     return h(
       "fieldset",

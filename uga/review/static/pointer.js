@@ -7,7 +7,7 @@ const RIGHT = 2;
 /**
  * Listens on an element.
  * @param viewer the slide viewer
- * @param hand {moves(), tool(), mayPaint(), hover(point), settled()}: what the editor is up to
+ * @param hand {moves(), mayPaint(), tool(), hover(point), painted(event)}: what the editor is up to
  */
 export function listen(element, viewer, hand) {
   const fingers = new Map();

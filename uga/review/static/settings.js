@@ -6,7 +6,7 @@ const DEFAULTS = {
   reviewer: "",
   brush: 32,
   showLabels: true,
-  labelsOpacity: 60,
+  labelsOpacity: 50,
   showPrediction: false,
   showUncertainty: false,
   uncertaintyOpacity: 70,

@@ -23,13 +23,17 @@ function loadOpenSeadragon() {
 }
 
 export class SlideViewer {
-  /** Makes a viewer in an element; `onMove` is called within the frame in which the slide moves. */
-  static async in(element, patch, onMove) {
+  /**
+   * Makes a viewer in an element.
+   * @param map the element that shows the whole slide
+   * @param onMove called within the frame in which the slide moves
+   */
+  static async in(element, map, patch, onMove) {
     const OpenSeadragon = await loadOpenSeadragon();
-    return new SlideViewer(OpenSeadragon, element, patch, onMove);
+    return new SlideViewer(OpenSeadragon, element, map, patch, onMove);
   }
 
-  constructor(OpenSeadragon, element, patch, onMove) {
+  constructor(OpenSeadragon, element, map, patch, onMove) {
     this.size = patch.size_px;
     this.element = element;
     this.Point = OpenSeadragon.Point;
@@ -40,10 +44,9 @@ export class SlideViewer {
       drawer: "canvas",
       showNavigationControl: false,
       showNavigator: Boolean(patch.tiles),
-      navigatorPosition: "TOP_RIGHT",
-      navigatorSizeRatio: 0.16,
-      navigatorMaintainSizeRatio: true,
+      navigatorElement: map,
       navigatorAutoFade: false,
+      navigatorDisplayRegionColor: "#0b4f7d",
       mouseNavEnabled: false,
       keyboardNavEnabled: false,
       tabIndex: "",
@@ -75,6 +78,11 @@ export class SlideViewer {
 
   get isOpen() {
     return this.viewer.isOpen();
+  }
+
+  /** To be called when the element of the whole slide has got a size. */
+  refreshMap() {
+    this.viewer.navigator?.updateSize();
   }
 
   /** {x, y} of the patch's corner in the element, and CSS pixels per pixel of the patch. */
