@@ -6,10 +6,9 @@ import io
 import zipfile
 from typing import TYPE_CHECKING
 
-from uga.errors import UserError
 from uga.output.files import PARTIAL_SUFFIX
 from uga.review.audit import AUDIT_FILE
-from uga.review.queue import standing
+from uga.review.refused import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,10 +61,9 @@ def _files(store: ReviewStore, entry: Entry) -> list[tuple[str, bytes]]:
     """The files of a package that is corrected or confirmed, as they are at one moment; none of another."""
     with store.quiet():
         try:
-            teaches = standing(entry.read()).state in ("corrected", "confirmed")
-        except UserError:
-            return []
-        if not teaches:
+            if store.standing(entry).state not in ("corrected", "confirmed"):
+                return []
+        except RefusedError:
             return []
         shown = (
             path
