@@ -18,7 +18,7 @@ from uga.output.files import write_json
 from uga.output.package import PackageWriter
 from uga.output.schema import RankedPatches, SlideRecord
 from uga.review.access import Gate, Tokens
-from uga.review.app import ReviewPage
+from uga.review.app import ReviewPage, gate_pages
 from uga.review.queue import Queue
 from uga.review.store import ReviewStore
 from uga.review.tiles import SlideTiles
@@ -84,7 +84,7 @@ def client_of(folder: Path, **changes: Any) -> TestClient:
     keeper = Tokens(announce=tokens.append)
     keeper.renew()
     page = ReviewPage(store_of(folder), changes.get("tiles", SlideTiles({})), changes.get("models", ()))
-    gate = Gate(page.app(), frozenset({"proxy.example"}), keeper, cookie="uga_review_8080")
+    gate = Gate(page.app(), frozenset({"proxy.example"}), keeper, "uga_review_8080", gate_pages())
     client = TestClient(gate, base_url=ORIGIN, headers={"Origin": ORIGIN}, raise_server_exceptions=False)
     client.tokens = tokens  # type: ignore[attr-defined]
     assert client.get("/", params={"token": tokens[-1]}).status_code == 200

@@ -39,12 +39,18 @@ def test_without_a_token_no_data(stranger, path):
     assert (answer.status_code, answer.json()["code"]) == (401, "token")
 
 
-@pytest.mark.parametrize("path", ["/", "/patch/0", "/static/main.js", "/?token=", "/?token=x", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/patch/0", "/?token=", "/?token=x", "/nothing", "/static"])
 def test_without_a_token_no_page(stranger, path):
     answer = stranger.get(path)
     assert answer.status_code == 401
     assert "locked" in answer.text
     assert "set-cookie" not in answer.headers
+
+
+def test_without_a_token_the_code_alone(stranger):
+    """The locked page is made of it, and it is no secret."""
+    assert stranger.get("/static/style.css").status_code == 200
+    assert stranger.get("/static/../api/patches").status_code == 401
 
 
 @pytest.mark.parametrize(

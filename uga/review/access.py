@@ -2,7 +2,8 @@
 
 Three checks, in front of everything else. The *Host* must be an address or a name given at the start, so that no
 foreign name that was rebound to this machine gets through. A request that changes anything must come from the page's
-own *Origin*. And the browser must have the cookie that it gets for the token, which works once.
+own *Origin*. And the browser must have the cookie that it gets for the token, which works once; without it there is
+nothing but the page's code.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 TOKEN_PARAMETER = "token"  # noqa: S105 - the parameter's name
 _TOKEN_BYTES = 32
+_CODE = "/static/"
 _SAFE_METHODS = {"GET", "HEAD"}
 _OWN_SITE = {"same-origin", "none"}
 
@@ -37,8 +39,10 @@ _OWN_SITE = {"same-origin", "none"}
 _VIEWER_STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
 
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
-    f"style-src 'self' {_VIEWER_STYLE}; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        f"default-src 'none'; script-src 'self'; style-src 'self' {_VIEWER_STYLE}; img-src 'self' data: blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -47,12 +51,6 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cache-Control": "no-store",
 }
-
-_ENTER = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>UGA review</title>
-<link rel="icon" href="data:,"><meta http-equiv="refresh" content="0;url=/"></head><body><p><a href="/">Open the queue</a></p></body></html>"""
-_LOCKED = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>UGA review: locked</title>
-<link rel="icon" href="data:,"></head><body><h1>This page is locked</h1><p>Open the address that <code>uga review</code> shows in its terminal. Each address
-works once; the terminal shows a new one after each use.</p></body></html>"""
 
 
 @dataclass
@@ -88,6 +86,14 @@ class Tokens:
         return any(hmac.compare_digest(session.encode(), known.encode()) for known in self._sessions)
 
 
+@dataclass(frozen=True, slots=True)
+class GatePages:
+    """HTML: for a browser without a token, and for one that has just shown it."""
+
+    locked: str
+    enter: str
+
+
 @dataclass(frozen=True)
 class Gate:
     """ASGI middleware with the checks; adds the security headers to every answer.
@@ -97,12 +103,14 @@ class Gate:
         names: Host names, besides ``localhost`` and numeric addresses, under which the page may be opened.
         tokens: None lets every browser in.
         cookie: Name of the cookie; cookies do not tell ports apart, so it should.
+        pages: What a browser sees before it is in.
     """
 
     app: ASGIApp
     names: frozenset[str]
     tokens: Tokens | None
     cookie: str
+    pages: GatePages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on to the app."""
@@ -134,19 +142,21 @@ class Gate:
         return None if self.tokens is None else self._check_token(self.tokens, scope, headers)
 
     def _check_token(self, tokens: Tokens, scope: Scope, headers: Headers) -> Response | None:
+        if scope["path"].startswith(_CODE):
+            return None
         query = parse_qs(scope["query_string"].decode("latin-1"))
         if scope["method"] == "GET" and scope["path"] == "/" and TOKEN_PARAMETER in query:
             session = tokens.exchange(query[TOKEN_PARAMETER][0])
             if session is not None:
                 # A page of ours leads on: after a redirect a browser that came from elsewhere keeps a strict cookie.
-                answer = HTMLResponse(_ENTER)
+                answer = HTMLResponse(self.pages.enter)
                 answer.set_cookie(self.cookie, session, path="/", httponly=True, samesite="strict")
                 return answer
         if any(tokens.knows(value) for value in _cookies(headers, self.cookie)):
             return None
         if scope["path"].startswith("/api/"):
             return _refusal(HTTPStatus.UNAUTHORIZED, "token", "This browser has no token; open the address shown.")
-        return HTMLResponse(_LOCKED, HTTPStatus.UNAUTHORIZED)
+        return HTMLResponse(self.pages.locked, HTTPStatus.UNAUTHORIZED)
 
     def _is_ours(self, host: str) -> bool:
         """A numeric address cannot be rebound to another machine; a name can."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mimetypes
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -29,9 +30,10 @@ from uga.output import pictures
 from uga.output.colours import heat, label_colours
 from uga.output.package import IMAGE_FILE, RECORD_FILE, UNCERTAINTY_FILE
 from uga.output.schema import NOT_JUDGED
+from uga.review.access import GatePages
 from uga.review.archive import corrections_zip
 from uga.review.command import finetune_commands
-from uga.review.labelmap import decode_upload, deflate, labels_sha256, largest_upload
+from uga.review.labelmap import decode_upload, deflate, largest_upload
 from uga.review.refused import RefusedError, bad_request, not_found, unusable
 from uga.review.spots import label_outlines, uncertain_spots
 from uga.review.store import ConflictError, ReviewStore
@@ -267,6 +269,12 @@ def _static_files() -> dict[str, StaticFile]:
     return files
 
 
+def gate_pages() -> GatePages:
+    """What a browser sees before it is in."""
+    locked, enter = (_static_files()[name].data.decode() for name in ("locked.html", "enter.html"))
+    return GatePages(locked, enter)
+
+
 def _file(name: str, request: Request) -> Response:
     file = _static_files().get(name)
     if file is None:
@@ -311,7 +319,7 @@ def _sheet(sheet: Sheet) -> dict[str, Any]:
     return {
         **_standing(sheet.standing),
         "version": sheet.version,
-        "labels_sha256": labels_sha256(sheet.labels),
+        "labels_crc32": zlib.crc32(sheet.labels.tobytes()),
         "as_predicted": bool((sheet.labels == sheet.prediction).all()),
         "undoable": sheet.steps.undoable,
         "redoable": sheet.steps.redoable,

@@ -13,7 +13,7 @@ import uvicorn
 from uga.errors import UserError
 from uga.output.files import partial_path
 from uga.review.access import TOKEN_PARAMETER, Gate, Tokens
-from uga.review.app import ReviewPage
+from uga.review.app import ReviewPage, gate_pages
 from uga.review.queue import Queue
 from uga.review.store import ReviewStore
 from uga.review.tiles import SlideTiles
@@ -77,7 +77,7 @@ def review(request: ReviewRequest) -> None:
             tokens.renew()
         else:
             log.info("Open %s", address)
-        gate = Gate(page.app(), frozenset(request.names), tokens, cookie=f"uga_review_{port}")
+        gate = Gate(page.app(), frozenset(request.names), tokens, f"uga_review_{port}", gate_pages())
         _serve(gate, listener)
 
 
@@ -104,6 +104,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # whoever opens the address as soon as it is shown is to be served
     except OSError as error:
         raise UserError(
             f"Port {port} of {host} cannot be used ({error.strerror}); name another with --port or --host."

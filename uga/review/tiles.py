@@ -38,7 +38,7 @@ class SlideTiles:
     """Opens the slides of a queue when they are first looked at; safe to use from several threads."""
 
     files: Mapping[str, Path]
-    _open: dict[str, DeepZoomGenerator | None] = field(default_factory=dict)
+    _open: dict[SlideRecord, DeepZoomGenerator | None] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -80,7 +80,7 @@ class SlideTiles:
         except openslide.OpenSlideError as error:
             log.warning("%s: damaged, so its patches are shown without the tissue around (%s)", slide.file, error)
             with self._lock:
-                self._open[slide.quickhash] = None
+                self._open[slide] = None
             raise not_found("tile") from error
         data = io.BytesIO()
         picture.save(data, "JPEG", quality=_JPEG_QUALITY)
@@ -91,12 +91,12 @@ class SlideTiles:
         if path is None:
             return None
         with self._lock:
-            if slide.quickhash not in self._open:
+            if slide not in self._open:
                 # What is dropped here is closed when the last thread that reads it lets it go.
-                for quickhash in [key for key, value in self._open.items() if value is not None][: 1 - _MOST_OPEN]:
-                    del self._open[quickhash]
-                self._open[slide.quickhash] = _open(path, slide)
-            return self._open[slide.quickhash]
+                for other in [key for key, value in self._open.items() if value is not None][: 1 - _MOST_OPEN]:
+                    del self._open[other]
+                self._open[slide] = _open(path, slide)
+            return self._open[slide]
 
 
 def _open(path: Path, slide: SlideRecord) -> DeepZoomGenerator | None:

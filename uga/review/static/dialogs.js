@@ -30,10 +30,17 @@ function ask(title, { dismissible = true, className = "" }, content) {
   });
 }
 
+let asking = null;
+
 /** The reviewer's name; asked for once. */
-export async function reviewerName(isChange = false) {
+export function reviewerName(isChange = false) {
   const known = settings.get("reviewer");
-  if (known && !isChange) return known;
+  if (known && !isChange) return Promise.resolve(known);
+  asking ??= askName(known, isChange).finally(() => (asking = null));
+  return asking;
+}
+
+async function askName(known, isChange) {
   const name = await ask(NAME.title, { dismissible: isChange, className: "narrow" }, (close) => {
     const input = h("input", { id: "reviewer", type: "text", autofocus: true, maxlength: 80, required: true, autocomplete: "name", value: known });
     const done = (event) => {

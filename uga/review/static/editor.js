@@ -8,13 +8,14 @@ import { commandOf, pressesControl, shownKeys } from "./keys.js";
 import { Layers } from "./layers.js";
 import { untilPainted } from "./measures.js";
 import { Panel } from "./panel.js";
-import { encodePng } from "./png.js";
+import { crc, encodePng } from "./png.js";
 import { listen } from "./pointer.js";
 import { brand, helpButton, nextOpen, reviewerButton, stateChip } from "./queue.js";
 import { Raster } from "./raster.js";
 import { Saver } from "./saver.js";
 import * as settings from "./settings.js";
 import { APP, EDITOR, LOCKED_HINT, MOVE_HINT, NOTE, SAVING, TOAST, TOOL, sentence } from "./strings.js";
+import { Steps } from "./steps.js";
 import { makeTools } from "./tools.js";
 import { SlideViewer } from "./viewer.js";
 
@@ -43,6 +44,7 @@ export class EditorView {
     this.spot = null;
     this.hidden = null;
     this.isStepping = false;
+    this.turn = Promise.resolve();
     this.shownAt = Infinity;
   }
 
@@ -50,13 +52,14 @@ export class EditorView {
     const maps = Promise.all([api.open(this.id), api.labels(this.id), api.prediction(this.id), api.uncertainty(this.id)]);
     maps.catch(() => {}); // looked at below
     this.patches = await api.list();
+    if (this.isLeft) return;
     this.entry = this.patches.find((patch) => patch.id === this.id);
     document.title = `${EDITOR.title(this.entry.place, this.patches.length)} · ${APP}`;
     this.#buildFrame();
     this.#listenToKeys();
     try {
       const [patch, labels, prediction, uncertainty] = await maps;
-      await this.#open(patch, labels, prediction, uncertainty);
+      if (!this.isLeft) await this.#open(patch, labels, prediction, uncertainty);
     } catch (failure) {
       if (!(failure instanceof api.Failure) || failure.code !== "unusable") throw failure;
       fill(this.stage, h("div", { class: "unusable" }, h("h2", { text: NOTE.unusable }), h("p", { text: sentence(failure) })));
@@ -86,13 +89,18 @@ export class EditorView {
       get brush() { return settings.get("brush"); },
       get place() { return view.layers.place; },
       changed: (part) => view.layers.changed(part),
-      commit: () => view.#commit(),
+      commit: (before) => view.#commit(before),
       pending: () => view.#updateHint(),
     };
   }
 
   get tool() {
     return this.tools[this.toolName];
+  }
+
+  /** Whether another view has taken its place, perhaps before it was complete. */
+  get isLeft() {
+    return this.handlers.signal.aborted;
   }
 
   /** Whether a reviewer has decided; a correction that another tool has left is none of theirs. */
@@ -146,6 +154,7 @@ export class EditorView {
     this.review = labels.review;
     this.raster = new Raster(patch.size_px, labels.values, prediction);
     this.value = patch.labels.find((label) => label.colour)?.value ?? patch.labels[0].value;
+    this.steps = new Steps();
     this.tools = makeTools(this.desk);
     const slide = h("div", { class: "slide" });
     const over = h("div", { class: "layers" });
@@ -173,10 +182,14 @@ export class EditorView {
     surface.tabIndex = 0;
     surface.setAttribute("role", "application");
     surface.setAttribute("aria-label", EDITOR.viewer);
-    this.viewer = await SlideViewer.in(slide, this.panel.map, patch, () => {
-      this.layers.move(this.viewer?.place ?? this.layers.place);
-      this.#updateScaleBar();
+    this.viewer = await SlideViewer.in(slide, this.panel.map, patch, (place) => {
+      this.layers.move(place);
+      this.#updateScaleBar(place);
     });
+    if (this.isLeft) {
+      this.viewer.destroy();
+      return;
+    }
     this.resize = new ResizeObserver(() => this.viewer.isOpen && this.layers.move(this.viewer.place));
     this.resize.observe(over);
     this.hand = listen(surface, this.viewer, {
@@ -198,7 +211,7 @@ export class EditorView {
     this.#updateReview();
     this.#preload();
     this.shownAt = performance.now();
-    performance.mark("uga:editor-ready");
+    this.stage.dataset.shows = this.id;
   }
 
   /** What lies on the viewer: zoom, scale bar. */
@@ -210,9 +223,9 @@ export class EditorView {
       h(
         "div",
         { class: "zoom" },
-        button("zoomIn", "plus", () => this.viewer.zoomBy(ZOOM_STEP), "zoomIn"),
-        button("zoomOut", "minus", () => this.viewer.zoomBy(1 / ZOOM_STEP), "zoomOut"),
-        button("fit", "fit", () => this.viewer.fit(), "fit"),
+        button("zoomIn", "plus", () => this.viewer?.zoomBy(ZOOM_STEP), "zoomIn"),
+        button("zoomOut", "minus", () => this.viewer?.zoomBy(1 / ZOOM_STEP), "zoomOut"),
+        button("fit", "fit", () => this.viewer?.fit(), "fit"),
       ),
       this.scaleBar,
     ];
@@ -288,7 +301,7 @@ export class EditorView {
 
   #goToSpot(step) {
     const { spots } = this.patch;
-    if (!spots.length) return;
+    if (!spots.length || !this.viewer) return;
     this.spot = this.spot === null ? (step > 0 ? 0 : spots.length - 1) : (this.spot + step + spots.length) % spots.length;
     this.panel.spot = this.spot;
     settings.set("showSpots", true);
@@ -300,21 +313,41 @@ export class EditorView {
   // --- saving ---
 
   #mayPaint() {
-    return !this.saver.isStuck && !this.isStepping && !this.penIsDown;
+    return settings.get("reviewer") !== "" && !this.saver.isStuck && !this.isStepping && !this.penIsDown;
   }
 
-  #commit() {
-    const labels = this.raster.labels.slice();
-    this.saver.add({ kind: "edit", png: encodePng(labels, this.raster.size) });
+  /** The tool has changed the labels, which were `before`. */
+  #commit(before) {
+    this.steps.add(before);
+    this.saver.add({ kind: "edit", png: encodePng(this.raster.labels.slice(), this.raster.size) });
+    this.#updateSteps();
   }
 
-  async #step(kind) {
-    if (this.hand.isPainting || this.isStepping || this.penIsDown) return;
+  /** Undo or redo: at once where the labels are remembered here, from the server where they are from before. */
+  #step(kind) {
+    this.turn = this.turn.then(() => this.#stepNow(kind));
+  }
+
+  async #stepNow(kind) {
+    if (this.isLeft || this.hand.isPainting || this.penIsDown || this.saver.isStuck) return;
+    const labels = this.steps.take(kind, this.raster.labels);
+    if (labels) {
+      this.raster.labels.set(labels);
+      this.layers.changed(null);
+      this.saver.add({ kind, crc: crc(labels) });
+      this.#updateSteps();
+      return;
+    }
     this.isStepping = true;
     try {
       await this.saver.flush();
       const possible = kind === "undo" ? this.review.undoable : this.review.redoable;
-      if (possible && (await this.saver.add({ kind }))) await this.#reload();
+      const before = this.raster.labels.slice();
+      if (possible && (await this.saver.add({ kind }))) {
+        await this.#reload();
+        this.steps.note(kind, before);
+        this.#updateSteps();
+      }
     } finally {
       this.isStepping = false;
     }
@@ -322,7 +355,15 @@ export class EditorView {
 
   /** Takes the labels that are on disk. */
   async #reload() {
-    const { values, review } = await api.labels(this.id);
+    let answer;
+    try {
+      answer = await api.labels(this.id);
+    } catch (failure) {
+      await dialogs.error(failure);
+      location.reload();
+      return;
+    }
+    const { values, review } = answer;
     this.raster.labels.set(values);
     this.saver.version = review.version;
     this.review = review;
@@ -330,23 +371,23 @@ export class EditorView {
     this.#updateReview();
   }
 
-  #saved(review) {
+  async #saved(review, operation) {
     this.review = review;
     this.#updateReview();
+    if ("crc" in operation && operation.crc !== review.labels_crc32) {
+      // Not what was expected, so what is on disk counts.
+      this.steps.clear();
+      await this.#reload();
+    }
   }
 
+  /** Somebody else has saved; gives the PNG of what is shown here if that is to count. */
   async #conflict(current) {
     this.hand.cancel();
-    const choice = await dialogs.conflict(current);
-    if (choice === "theirs") {
-      await this.#reload();
-    } else {
-      // Their label map becomes a step of the history, and ours the next one.
-      const png = await encodePng(this.raster.labels.slice(), this.raster.size);
-      const review = await api.save(this.id, this.saver.version, settings.get("reviewer"), png).catch(() => null);
-      if (review) this.saver.version = review.version;
-    }
-    return choice;
+    this.steps.clear();
+    if ((await dialogs.conflict(current)) === "mine") return encodePng(this.raster.labels.slice(), this.raster.size);
+    await this.#reload();
+    return null;
   }
 
   async #decide(kind) {
@@ -379,8 +420,7 @@ export class EditorView {
   #updateReview() {
     const { review } = this;
     fill(this.chip, stateChip(review.state));
-    this.undoButton.disabled = !review.undoable;
-    this.redoButton.disabled = !review.redoable;
+    this.#updateSteps();
     const button = (action, text, mark, key, attributes = {}) =>
       h("button", { type: "button", "aria-label": text.long, title: `${text.long} (${shownKeys(key)})`, ...attributes, on: { click: action } }, icon(mark), h("span", { class: "long", text: text.long }), h("span", { class: "short", text: text.short ?? text.long }));
     const decide = (kind, text, mark, attributes) => button(() => this.#decide(kind), text, mark, kind, attributes);
@@ -394,6 +434,11 @@ export class EditorView {
     const notes = [review.source && NOTE.source(review.source), review.differing.length && NOTE.differing(review.differing)];
     fill(this.notes, notes.filter(Boolean).map((text) => h("p", { class: "warning", text })));
     this.panel.update();
+  }
+
+  #updateSteps() {
+    this.undoButton.disabled = !this.steps.past.length && !this.review.undoable;
+    this.redoButton.disabled = !this.steps.future.length && !this.review.redoable;
   }
 
   #updateHint() {
@@ -410,12 +455,11 @@ export class EditorView {
     this.layers.redrawCursor();
   }
 
-  #updateScaleBar() {
-    if (!this.viewer) return;
-    const micrometres = (SCALE_BAR_CSS_PX / this.viewer.place.scale) * this.patch.spacing_um;
+  #updateScaleBar({ scale }) {
+    const micrometres = (SCALE_BAR_CSS_PX / scale) * this.patch.spacing_um;
     const power = 10 ** Math.floor(Math.log10(micrometres));
     const length = [5, 2, 1].map((factor) => factor * power).find((value) => value <= micrometres);
-    this.scaleBar.style.width = `${(length / this.patch.spacing_um) * this.viewer.place.scale}px`;
+    this.scaleBar.style.width = `${(length / this.patch.spacing_um) * scale}px`;
     this.scaleBar.textContent = EDITOR.scaleBar(length);
   }
 

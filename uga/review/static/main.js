@@ -16,6 +16,7 @@ function address() {
 
 async function show() {
   const id = address();
+  let shown = view;
   try {
     session ??= await api.session();
     if (id) {
@@ -24,9 +25,11 @@ async function show() {
     } else {
       view = new QueueView(root, session, navigate);
     }
-    await view.show();
+    shown = view;
+    await shown.show();
     await reviewerName();
   } catch (failure) {
+    if (shown !== view) return; // another view has taken its place meanwhile
     console.error(failure);
     fill(
       root,

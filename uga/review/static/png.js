@@ -9,7 +9,8 @@ const CRC_TABLE = new Uint32Array(256).map((_, index) => {
   return value;
 });
 
-function crc(bytes) {
+/** CRC-32 of bytes, as PNG and zlib have it. */
+export function crc(bytes) {
   let value = 0xffffffff;
   for (const byte of bytes) value = CRC_TABLE[(value ^ byte) & 0xff] ^ (value >>> 8);
   return (value ^ 0xffffffff) >>> 0;

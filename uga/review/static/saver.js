@@ -1,20 +1,21 @@
 // Saves what is done to a patch, one thing after the other, and never gives up on one.
 //
 // An operation is {kind: "edit", png} or {kind: "undo" | "redo" | "accept" | "skip" | "reopen"}. Each names the version
-// that the one before it left; if somebody else has saved meanwhile, `onConflict` says what counts.
+// that the one before it left; if somebody else has saved meanwhile, `on.conflict` says what counts.
 
 import * as api from "./api.js";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
+const DECISIONS = new Set(["accept", "skip", "reopen"]);
 
 export class Saver {
   /**
    * @param id of the patch
    * @param version that was opened
    * @param reviewer gives the reviewer's name
-   * @param on {status(text), saved(review, operation), conflict(current, operation) -> "mine" | "theirs",
-   *   refused(failure, operation)}
+   * @param on {status(text), saved(review, operation), refused(failure), conflict(current)}; the last gives the PNG of
+   *   what is shown if that counts, null if the other one's does
    */
   constructor(id, version, reviewer, on) {
     this.id = id;
@@ -50,42 +51,50 @@ export class Saver {
 
   async #run() {
     this.#tell("saving");
-    while (this.waiting.length) {
-      const { operation, resolve } = this.waiting[0];
-      resolve(await this.#carryOut(operation));
-      this.waiting.shift();
-    }
-    this.running = null;
-    if (this.status === "saving") this.#tell("saved");
-  }
-
-  async #carryOut(operation) {
-    for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
+    for (let wait = FIRST_WAIT_MS; this.waiting.length; ) {
+      const item = this.waiting[0];
       try {
-        const review = await this.#send(operation);
+        const review = await this.#send(item.operation);
         this.version = review.version;
         if (this.isStuck) this.#tell("saving");
-        await this.on.saved(review, operation);
-        return true;
+        wait = FIRST_WAIT_MS;
+        this.waiting.shift();
+        await this.on.saved(review, item.operation);
+        item.resolve(true);
       } catch (failure) {
         if (!(failure instanceof api.Failure)) throw failure;
         if (failure.isTemporary) {
           this.#tell(failure.status === 401 ? "locked" : "offline");
           await new Promise((resolve) => setTimeout(resolve, wait));
-        } else if (failure.code === "conflict" && failure.current) {
-          this.version = failure.current.version;
-          if ((await this.on.conflict(failure.current, operation)) === "theirs") {
-            for (const { resolve } of this.waiting.splice(1)) resolve(false);
-            return false;
-          }
+          wait = Math.min(2 * wait, LONGEST_WAIT_MS);
+        } else if (failure.current) {
+          await this.#settle(failure.current);
         } else {
+          this.waiting.shift();
           this.#tell("failed");
-          await this.on.refused(failure, operation);
-          if (this.status === "failed") this.#tell("saving");
-          return false;
+          await this.on.refused(failure);
+          this.#tell("saving");
+          item.resolve(false);
         }
       }
     }
+    this.running = null;
+    this.#tell("saved");
+  }
+
+  /** After a conflict: goes on from what is on disk, with what is shown here or without. */
+  async #settle(current) {
+    const png = await this.on.conflict(current);
+    this.version = current.version;
+    const waiting = this.waiting.splice(0);
+    if (!png) {
+      for (const { resolve } of waiting) resolve(false);
+      return;
+    }
+    // What is shown has all strokes in it that were waiting; only decisions are left to be made.
+    const isDecision = ({ operation }) => DECISIONS.has(operation.kind);
+    for (const item of waiting) if (!isDecision(item)) item.resolve(true);
+    this.waiting = [{ operation: { kind: "edit", png }, resolve: () => {} }, ...waiting.filter(isDecision)];
   }
 
   async #send(operation) {

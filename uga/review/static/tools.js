@@ -1,6 +1,6 @@
 // The tools: what a pointer, or the keyboard's cursor, does to the raster.
 //
-// A desk is what they work on: {raster, value, brush, changed(part), commit(), place}. Points are in pixels of the
+// A desk is what they work on: {raster, value, brush, changed(part), commit(before), pending(), place}. Points are in pixels of the
 // patch. `down` and `move` are called in the order of the path; `up` ends it, `cancel` takes it back.
 
 import { STEPS, around } from "./raster.js";
@@ -56,7 +56,7 @@ class Brush {
 
   up() {
     this.last = null;
-    if (this.touched) this.desk.commit();
+    if (this.touched) this.desk.commit(this.before);
   }
 
   cancel() {
@@ -126,10 +126,11 @@ class Polygon {
     const corners = this.corners.map(onLattice);
     this.drop();
     if (corners.length < 3) return;
+    const before = this.desk.raster.labels.slice();
     const part = this.desk.raster.polygon(corners, this.desk.value);
     if (!part) return;
     this.desk.changed(part);
-    this.desk.commit();
+    this.desk.commit(before);
   }
 
   drop() {
@@ -171,10 +172,11 @@ class Fill {
   }
 
   down({ x, y }) {
+    const before = this.desk.raster.labels.slice();
     const part = this.desk.raster.fill(Math.floor(x), Math.floor(y), this.desk.value);
     if (!part) return;
     this.desk.changed(part);
-    this.desk.commit();
+    this.desk.commit(before);
   }
 
   move() {}

@@ -24,13 +24,18 @@ function loadOpenSeadragon() {
 
 export class SlideViewer {
   /**
-   * Makes a viewer in an element.
+   * Makes a viewer in an element; resolves when the whole patch is shown.
    * @param map the element that shows the whole slide
-   * @param onMove called within the frame in which the slide moves
+   * @param onMove called with `place` within the frame in which the slide moves
    */
   static async in(element, map, patch, onMove) {
     const OpenSeadragon = await loadOpenSeadragon();
-    return new SlideViewer(OpenSeadragon, element, map, patch, onMove);
+    const made = new SlideViewer(OpenSeadragon, element, map, patch, onMove);
+    await new Promise((resolve, reject) => {
+      made.viewer.addOnceHandler("open", resolve);
+      made.viewer.addOnceHandler("open-failed", (event) => reject(new Error(event.message)));
+    });
+    return made;
   }
 
   constructor(OpenSeadragon, element, map, patch, onMove) {
@@ -66,10 +71,9 @@ export class SlideViewer {
     this.viewer.addHandler("open", () => {
       this.viewer.viewport.maxZoomLevel = this.#zoomOf(LARGEST_ZOOM);
       this.fit(true);
-      onMove();
+      onMove(this.place);
     });
-    this.viewer.addHandler("update-viewport", onMove);
-    this.viewer.addHandler("resize", onMove);
+    for (const event of ["update-viewport", "resize"]) this.viewer.addHandler(event, () => this.isOpen && onMove(this.place));
   }
 
   destroy() {
@@ -110,11 +114,14 @@ export class SlideViewer {
   zoomBy(factor, clientX = null, clientY = null) {
     const { viewport } = this.viewer;
     const box = this.element.getBoundingClientRect();
+    const center = viewport.getCenter(true);
     const about =
-      clientX === null
-        ? viewport.getCenter(true)
-        : viewport.pointFromPixel(new this.Point(clientX - box.left, clientY - box.top), true);
-    viewport.zoomBy(factor, about, true);
+      clientX === null ? center : viewport.pointFromPixel(new this.Point(clientX - box.left, clientY - box.top), true);
+    const before = viewport.getZoom(true);
+    const zoom = Math.min(viewport.getMaxZoom(), Math.max(viewport.getMinZoom(), before * factor));
+    // OpenSeadragon's own zooming about a point loses it where two movements fall into one frame.
+    viewport.zoomTo(zoom, null, true);
+    viewport.panTo(about.plus(center.minus(about).times(before / zoom)), true);
     viewport.applyConstraints(true);
   }
 
