@@ -197,6 +197,7 @@ class _SlideWork:
                 packages=packages,
                 thumbnail=self.slide.thumbnail(_THUMBNAIL_PX),
                 facts=facts,
+                scores=[candidate.score_mean for candidate in candidates],
             )
             write_slide_report(self.folder / REPORT_FILE, result, self.pipeline.provenance(started, watch.seconds))
 

@@ -198,7 +198,7 @@ def test_from_the_queue_to_finetuning(made, new_page, tmp_path):  # noqa: PLR091
     wait_for_patch(page, 3)
     page.keyboard.press("s")
     wait_for_patch(page, 4)
-    begun = paint(page, place, [(500, 500), (520, 540)], value=1, labels=predicted(made.packages[3]))
+    begun = paint(page, place, [(500, 500), (520, 540)], diameter=60, value=1, labels=predicted(made.packages[3]))
     wait_until_saved(page)
     page.keyboard.press("q")
     page.locator(".card").first.wait_for()
