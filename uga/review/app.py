@@ -24,11 +24,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from uga.corrections.package import CORRECTION_FILE
 from uga.model.card import RESEARCH_USE
 from uga.output import pictures
 from uga.output.colours import heat, label_colours
-from uga.output.package import IMAGE_FILE, RECORD_FILE, UNCERTAINTY_FILE
+from uga.output.package import IMAGE_FILE, UNCERTAINTY_FILE
 from uga.output.schema import NOT_JUDGED
 from uga.review.access import GatePages
 from uga.review.archive import corrections_zip
@@ -148,7 +147,7 @@ class ReviewPage:
             "rank": record.patch.rank,
             "score": record.patch.score_mean,
             "unit": record.uncertainty.unit,
-            "stamp": _stamp(entry),
+            "stamp": entry.stamp(),
             "image_stamp": record.patch.image_sha256[:_STAMP_DIGITS],
             "tumour_fraction": record.patch.tumor_fraction,
             **shown,
@@ -326,17 +325,6 @@ def _sheet(sheet: Sheet) -> dict[str, Any]:
         "source": None if sheet.source is None else sheet.source.name,
         "differing": [path.name for path in sheet.differing],
     }
-
-
-def _stamp(entry: Entry) -> str:
-    """Changes with whatever a thumbnail shows."""
-    times = []
-    for path in (entry.folder, entry.folder / RECORD_FILE, entry.folder / CORRECTION_FILE, *entry.beside):
-        try:
-            times.append(path.stat().st_mtime_ns)
-        except OSError:
-            times.append(0)
-    return hashlib.sha256(repr(times).encode()).hexdigest()[:_STAMP_DIGITS]
 
 
 def _text(request: Request, name: str) -> str:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from uga.corrections.discovery import search
-from uga.corrections.package import open_package
+from uga.corrections.package import CORRECTION_FILE, open_package
 from uga.corrections.refusals import Refusals
 from uga.corrections.slides import files_beside
 from uga.errors import UserError
 from uga.output.layout import DEFAULT_LAYOUT
-from uga.output.package import holds_correction
+from uga.output.package import ANNOTATION_FILE, PREDICTION_FILE, RECORD_FILE, holds_correction
 from uga.output.schema import RankedPatches
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ class Entry:
             UserError: its record is gone or damaged.
         """
         return open_package(self.folder)
+
+    def stamp(self) -> str:
+        """Changes with whatever a reviewer, or another tool, has done to the package; needs no file to be read."""
+        files = (self.folder / name for name in ("", RECORD_FILE, CORRECTION_FILE, ANNOTATION_FILE, PREDICTION_FILE))
+        times = [_changed_ns(path) for path in (*files, *self.beside)]
+        return hashlib.sha256(repr(times).encode()).hexdigest()[:_ID_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,13 @@ def _in_order(packages: list[Package], folder: Path) -> list[Package]:
         return place, patch.rank if one_slide else -patch.score_mean, package.folder.as_posix()
 
     return sorted(packages, key=key)
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _listed(folder: Path) -> list[str]:

@@ -100,6 +100,7 @@ class ReviewStore:
 
     queue: Queue
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _standings: dict[str, tuple[str, Standing]] = field(default_factory=dict)
 
     def sheet(self, entry: Entry, *, verify: bool = True) -> Sheet:
         """A patch as it is now.
@@ -114,12 +115,17 @@ class ReviewStore:
         return self._told(entry, partial(_sheet, entry, verify=verify))
 
     def standing(self, entry: Entry) -> Standing:
-        """What has become of a patch; cheap.
+        """What has become of a patch; cheap where nothing was touched since it was last asked for.
 
         Raises:
             RefusedError: as `sheet`.
         """
-        return self._told(entry, lambda: standing(entry.read()))
+        stamp = entry.stamp()
+        known = self._standings.get(entry.id)
+        if known is None or known[0] != stamp:
+            known = stamp, self._told(entry, lambda: standing(entry.read()))
+            self._standings[entry.id] = known
+        return known[1]
 
     def save(self, entry: Entry, base: str, reviewer: str, labels: UInt8) -> Sheet:
         """Save a changed label map (h, w) of label values and `NOT_JUDGED`; the patch is ``started`` then.
