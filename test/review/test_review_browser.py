@@ -126,6 +126,12 @@ def test_from_the_queue_to_finetuning(made, new_page, tmp_path):  # noqa: PLR091
     enter(page, made.server.address)
     assert "token" not in page.url
     assert page.locator(".card").count() == PATCHES
+    page.get_by_role("button", name="New 4", pressed=False).click()
+    assert page.get_by_role("button", name="New 4", pressed=True).count() == 1
+    page.get_by_role("button", name="Skipped 0").click()
+    page.get_by_text("No patch is in this state.").wait_for()
+    page.get_by_role("button", name="All 4").click()
+    page.mouse.click(5, 400)
     page.keyboard.press("Enter")
     wait_for_patch(page, 1)
     package = made.packages[0]

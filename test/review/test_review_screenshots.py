@@ -70,6 +70,7 @@ def test_screenshots(tmp_path, serve, new_page):
     assert corrections.summary().endswith(" 1 refused")
 
     report = next(out.glob("centre2*/report.html"))
+    page.set_viewport_size({"width": 1280, "height": 1240})
     page.goto(report.as_uri())
     page.wait_for_timeout(500)
     page.screenshot(path=pictures / "review-report.jpg", type="jpeg", quality=88)

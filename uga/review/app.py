@@ -167,7 +167,15 @@ class ReviewPage:
                 "spacing_um": record.spacing_um,
                 "grid": {"x": record.grid_x, "y": record.grid_y, "scale_x": record.scale_x, "scale_y": record.scale_y},
                 "level0": {"x": record.patch.x, "y": record.patch.y},
-                "labels": [{"name": name, "value": value, "colour": colours.get(name)} for name, value in labels],
+                "labels": [
+                    {
+                        "name": name,
+                        "value": value,
+                        "colour": colours.get(name),
+                        "is_tumour": name == record.tumour_label,
+                    }
+                    for name, value in labels
+                ],
                 "model": record.model.name,
                 "uncertainty": {
                     "measure": record.uncertainty.measure,

@@ -16,13 +16,12 @@ import { Saver } from "./saver.js";
 import * as settings from "./settings.js";
 import { APP, EDITOR, LOCKED_HINT, MOVE_HINT, NOTE, SAVING, TOAST, TOOL, sentence } from "./strings.js";
 import { Steps } from "./steps.js";
-import { makeTools } from "./tools.js";
+import { LARGEST_BRUSH, makeTools } from "./tools.js";
 import { SlideViewer } from "./viewer.js";
 
 const ZOOM_STEP = 1.5;
 const CURSOR_CSS_PX = 10;
 const BRUSH_STEP = 1.25;
-const LARGEST_BRUSH = 300;
 const SPOT_SCALE = 3;
 /** A key that was pressed once too often shall decide on no patch that nobody has seen. */
 const SHORTEST_LOOK_MS = 600;
@@ -121,7 +120,7 @@ export class EditorView {
     this.status = h("span", { class: "status", role: "status" });
     this.decisions = h("div", { class: "decisions" });
     this.stage = h("div", { class: "stage" }, h("p", { class: "loading", text: EDITOR.loading }));
-    this.rail = h("div", { class: "rail", role: "toolbar", "aria-label": EDITOR.tools, "aria-orientation": "vertical" });
+    this.rail = h("div", { class: "rail", role: "group", "aria-label": EDITOR.tools });
     this.aside = h("aside", { class: "panel", "aria-label": EDITOR.panel });
     this.notes = h("div", { class: "notes" });
     this.body = h("main", { class: "editor" }, this.rail, h("div", { class: "view" }, this.notes, this.stage, (this.footer = h("div", { class: "footer" }))), this.aside);
@@ -153,7 +152,7 @@ export class EditorView {
     this.patch = patch;
     this.review = labels.review;
     this.raster = new Raster(patch.size_px, labels.values, prediction);
-    this.value = patch.labels.find((label) => label.colour)?.value ?? patch.labels[0].value;
+    this.value = patch.labels.find((label) => label.is_tumour).value;
     this.steps = new Steps();
     this.tools = makeTools(this.desk);
     const slide = h("div", { class: "slide" });
@@ -166,7 +165,11 @@ export class EditorView {
       status: (status) => this.#showStatus(status),
       saved: (review, operation) => this.#saved(review, operation),
       conflict: (current) => this.#conflict(current),
-      refused: (failure) => dialogs.error(failure),
+      refused: async (failure) => {
+        await dialogs.error(failure);
+        this.steps.clear();
+        await this.#reload(); // what is shown is what is on disk again
+      },
     });
     this.#buildRail();
     this.panel = new Panel(this.aside, patch, this.session, {

@@ -6,8 +6,7 @@ import { shownKeys } from "./keys.js";
 import { gradient } from "./palette.js";
 import * as settings from "./settings.js";
 import { EDITOR } from "./strings.js";
-
-const LARGEST_ON_SLIDER = 200;
+import { LARGEST_BRUSH } from "./tools.js";
 
 export class Panel {
   /** @param on {value(), choose(value), brush(size), layers(), spot(step), changedPixels()} */
@@ -52,7 +51,7 @@ export class Panel {
   }
 
   #brush() {
-    this.size = h("input", { type: "range", id: "brush", min: 1, max: LARGEST_ON_SLIDER, on: { input: (event) => this.on.brush(Number(event.target.value)) } });
+    this.size = h("input", { type: "range", id: "brush", min: 1, max: LARGEST_BRUSH, on: { input: (event) => this.on.brush(Number(event.target.value)) } });
     this.sizeText = h("span", { class: "soft" });
     return h("section", {}, h("div", { class: "line" }, h("label", { class: "legend", for: "brush", text: EDITOR.brush }), this.sizeText), this.size);
   }

@@ -218,7 +218,8 @@ function card(patch, best) {
         { class: "about" },
         h("span", { class: "score" }, h("span", { class: "score-bar", "aria-hidden": true }, h("span", { style: { width: `${(100 * patch.score) / best}%` } })), h("span", { text: QUEUE.scoreOf(patch.score, patch.unit) })),
         h("span", { class: "slide", title: patch.slide, text: patch.slide }),
-        h("span", { class: "standing" }, stateChip(patch.state), h("span", { class: "who", title: who, text: who })),
+        h("span", { class: "standing" }, stateChip(patch.state)),
+        who ? h("span", { class: "who", title: who, text: who }) : null,
       ),
     ),
   );

@@ -5,6 +5,9 @@
 
 import { STEPS, around } from "./raster.js";
 
+/** Diameter in pixels. */
+export const LARGEST_BRUSH = 200;
+
 const INK = "#111827";
 const PAPER = "#ffffff";
 const CLOSE_CSS_PX = 10;
