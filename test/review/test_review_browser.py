@@ -181,7 +181,9 @@ def test_from_the_queue_to_finetuning(made, new_page, tmp_path):  # noqa: PLR091
     wait_for_labels(page, package, expected)
     page.keyboard.press("e")
     page.get_by_label("Brush size").fill("60")
-    expected = paint(page, place, [(700, 150), (690, 400)], diameter=60, value=prediction, labels=expected)
+    before = expected
+    expected = paint(page, place, [(880, 230), (850, 265)], diameter=60, value=prediction, labels=expected)
+    assert set(np.unique(expected[before != expected])) == {0, 1}
 
     # Save, reload: everything is there, and what was undone before is still to be had.
     page.keyboard.press("Control+s")
