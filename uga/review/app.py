@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import mimetypes
+import threading
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from http import HTTPStatus
 from pathlib import Path
@@ -80,6 +81,8 @@ class ReviewPage:
     store: ReviewStore
     tiles: SlideTiles
     models: tuple[Path, ...]
+    _thumbnails: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    _drawing: threading.Lock = field(default_factory=threading.Lock)
 
     def app(self) -> Starlette:
         """The app, without any check of who is asking; see `uga.review.access`."""
@@ -196,13 +199,21 @@ class ReviewPage:
     def _thumbnail(self, request: Request) -> Response:
         """The patch with the outlines of its labels; the address the page uses changes with the labels."""
         entry = self._entry(request)
+        # One at a time: a queue asks for dozens, and whoever opens a patch meanwhile shall not wait for them.
+        with self._drawing:
+            stamp = entry.stamp()
+            known = self._thumbnails.get(entry.id)
+            if known is None or known[0] != stamp:
+                known = self._thumbnails[entry.id] = stamp, self._draw_thumbnail(entry)
+        return Response(known[1], media_type="image/jpeg", headers=_UNCHANGING)
+
+    def _draw_thumbnail(self, entry: Entry) -> bytes:
         sheet, record = self.store.sheet(entry, verify=False), entry.record
         picture = pictures.shrink(pictures.read_png(entry.folder / IMAGE_FILE), _THUMBNAIL_PX, nearest=False)
         labels = pictures.shrink(sheet.labels, _THUMBNAIL_PX, nearest=True)
         colours = label_colours(record.labels, record.tumour_label)
         shown = pictures.outlined(picture, labels, record.labels, colours, width=2)
-        data = imagecodecs.jpeg8_encode(np.ascontiguousarray(shown), 85)
-        return Response(bytes(data), media_type="image/jpeg", headers=_UNCHANGING)
+        return bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(shown), 85))
 
     def _prediction(self, request: Request) -> Response:
         return _map(self.store.sheet(self._entry(request), verify=False).prediction)

@@ -17,7 +17,7 @@ import * as settings from "./settings.js";
 import { APP, EDITOR, LOCKED_HINT, MOVE_HINT, NOTE, SAVING, TOAST, TOOL, sentence } from "./strings.js";
 import { Steps } from "./steps.js";
 import { LARGEST_BRUSH, makeTools } from "./tools.js";
-import { SlideViewer } from "./viewer.js";
+import { SlideViewer, loadOpenSeadragon } from "./viewer.js";
 
 const ZOOM_STEP = 1.5;
 const CURSOR_CSS_PX = 10;
@@ -27,6 +27,11 @@ const SPOT_SCALE = 3;
 const SHORTEST_LOOK_MS = 600;
 const SCALE_BAR_CSS_PX = 140;
 const KEY_GROUPS = ["review", "tools", "labels", "see", "keyboard"];
+
+/** Loads what an editor needs, so that the first patch is there soon. */
+export function prepare() {
+  return loadOpenSeadragon();
+}
 
 export class EditorView {
   /** @param navigate opens an address of the page */

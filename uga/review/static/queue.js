@@ -70,11 +70,14 @@ export class QueueView {
     document.addEventListener("keydown", this.onKey);
     globalThis.addEventListener("focus", this.onFocus);
     sinceOpening("uga:queue-interactive");
+    (globalThis.requestIdleCallback ?? setTimeout)(() => import("./editor.js").then((editor) => editor.prepare()));
   }
 
   async leave() {
     document.removeEventListener("keydown", this.onKey);
     globalThis.removeEventListener("focus", this.onFocus);
+    // Pictures that are still to come would keep what is opened next waiting.
+    for (const picture of this.root.querySelectorAll(".card img")) if (!picture.complete) picture.removeAttribute("src");
     return true;
   }
 

@@ -11,7 +11,8 @@ const JUMP_S = 0.25;
 
 let loading = null;
 
-function loadOpenSeadragon() {
+/** OpenSeadragon, loaded once. */
+export function loadOpenSeadragon() {
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = SCRIPT;
