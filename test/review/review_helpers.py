@@ -18,7 +18,8 @@ from uga.output.files import write_json
 from uga.output.package import PackageWriter
 from uga.output.schema import RankedPatches, SlideRecord
 from uga.review.access import Gate, Tokens
-from uga.review.app import ReviewPage, gate_pages
+from uga.review.app import ReviewPage
+from uga.review.pages import gate_pages
 from uga.review.queue import Queue
 from uga.review.store import ReviewStore
 from uga.review.tiles import SlideTiles

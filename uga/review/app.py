@@ -6,15 +6,12 @@ path.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import mimetypes
 import threading
 import zlib
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import imagecodecs
@@ -30,16 +27,18 @@ from uga.output import pictures
 from uga.output.colours import heat, label_colours
 from uga.output.package import IMAGE_FILE, UNCERTAINTY_FILE
 from uga.output.schema import NOT_JUDGED
-from uga.review.access import GatePages
 from uga.review.archive import corrections_zip
 from uga.review.command import finetune_commands
 from uga.review.labelmap import decode_upload, deflate, largest_upload
+from uga.review.pages import PAGE, file_response
 from uga.review.refused import RefusedError, bad_request, not_found, unusable
+from uga.review.requests import expect_kind, parameter, read_body, reviewer_name
 from uga.review.spots import label_outlines, uncertain_spots
 from uga.review.store import ConflictError, ReviewStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from starlette.requests import Request
 
@@ -47,25 +46,12 @@ if TYPE_CHECKING:
     from uga.review.store import Sheet
     from uga.review.tiles import SlideTiles
 
-_STATIC = Path(__file__).parent / "static"
-_PAGE = "index.html"
 _THUMBNAIL_PX = 320
 _MAX_JSON_BYTES = 4096
-_MAX_NAME_CHARACTERS = 80
 _STAMP_DIGITS = 12
-_REVALIDATE = {"Cache-Control": "no-cache"}
 _UNCHANGING = {"Cache-Control": "private, max-age=86400, immutable"}
 _DEFLATED = {"Content-Encoding": "deflate"}
 """HTTP's name for zlib's format."""
-
-
-@dataclass(frozen=True, slots=True)
-class StaticFile:
-    """A file of the page."""
-
-    data: bytes
-    kind: str
-    etag: str
 
 
 @dataclass(frozen=True)
@@ -109,12 +95,13 @@ class ReviewPage:
         return Starlette(routes=routes, exception_handlers=handlers)
 
     def _index(self, request: Request) -> Response:
-        if "id" in request.path_params:
-            self._entry(request)
-        return _file(_PAGE, request)
+        answer = file_response(PAGE, request)
+        if request.path_params.get("id", "") not in {"", *self.store.queue.entries}:
+            answer.status_code = HTTPStatus.NOT_FOUND  # the page says so
+        return answer
 
     def _static(self, request: Request) -> Response:
-        return _file(request.path_params["name"], request)
+        return file_response(request.path_params["name"], request)
 
     def _session(self, _: Request) -> Response:
         queue = self.store.queue
@@ -227,10 +214,10 @@ class ReviewPage:
 
     async def _save(self, request: Request) -> Response:
         entry = self._entry(request)
-        base, reviewer = _text(request, "base"), _reviewer(_text(request, "reviewer"))
-        _expect(request, "image/png")
+        base, reviewer = parameter(request, "base"), reviewer_name(parameter(request, "reviewer"))
+        expect_kind(request, "image/png")
         size_px = entry.record.size_px
-        data = await _body(request, largest_upload(size_px))
+        data = await read_body(request, largest_upload(size_px))
 
         def save() -> Sheet:
             labels = decode_upload(data, size_px, {*entry.record.labels.values(), NOT_JUDGED})
@@ -240,11 +227,11 @@ class ReviewPage:
 
     async def _review(self, request: Request) -> Response:
         entry = self._entry(request)
-        _expect(request, "application/json")
+        expect_kind(request, "application/json")
         try:
-            content = json.loads(await _body(request, _MAX_JSON_BYTES))
+            content = json.loads(await read_body(request, _MAX_JSON_BYTES))
             base, action = str(content["base"]), content["action"]
-            reviewer = _reviewer(content["reviewer"])
+            reviewer = reviewer_name(content["reviewer"])
         except (ValueError, KeyError, TypeError) as error:
             raise bad_request("The request has to hold base, action and reviewer.") from error
         if action in ("undo", "redo"):
@@ -273,34 +260,6 @@ class ReviewPage:
         if entry is None:
             raise not_found("patch")
         return entry
-
-
-@lru_cache(maxsize=1)
-def _static_files() -> dict[str, StaticFile]:
-    """All files of the page by their name in addresses, read once."""
-    mimetypes.add_type("text/javascript", ".js")  # whatever this machine's own table says
-    files = {}
-    for path in sorted(path for path in _STATIC.rglob("*") if path.is_file()):
-        data = path.read_bytes()
-        kind = mimetypes.guess_type(path.name)[0] or "text/plain"
-        files[path.relative_to(_STATIC).as_posix()] = StaticFile(data, kind, f'"{hashlib.sha256(data).hexdigest()}"')
-    return files
-
-
-def gate_pages() -> GatePages:
-    """What a browser sees before it is in."""
-    locked, enter = (_static_files()[name].data.decode() for name in ("locked.html", "enter.html"))
-    return GatePages(locked, enter)
-
-
-def _file(name: str, request: Request) -> Response:
-    file = _static_files().get(name)
-    if file is None:
-        raise not_found("file")
-    headers = {"ETag": file.etag, **_REVALIDATE}
-    if request.headers.get("if-none-match") == file.etag:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(file.data, media_type=file.kind, headers=headers)
 
 
 def _map(values: np.ndarray[Any, np.dtype[np.uint8]], headers: dict[str, str] | None = None) -> Response:
@@ -344,45 +303,6 @@ def _sheet(sheet: Sheet) -> dict[str, Any]:
         "source": None if sheet.source is None else sheet.source.name,
         "differing": [path.name for path in sheet.differing],
     }
-
-
-def _text(request: Request, name: str) -> str:
-    value = request.query_params.get(name)
-    if value is None:
-        raise bad_request(f"The address has to hold {name}.")
-    return value
-
-
-def _reviewer(name: object) -> str:
-    """A name as it goes into records: one printable line."""
-    text = " ".join(str(name).split()) if isinstance(name, str) else ""
-    if not 0 < len(text) <= _MAX_NAME_CHARACTERS or not text.isprintable():
-        raise RefusedError(
-            HTTPStatus.BAD_REQUEST, "reviewer", f"A reviewer's name has 1 to {_MAX_NAME_CHARACTERS} characters."
-        )
-    return text
-
-
-def _expect(request: Request, kind: str) -> None:
-    """Content of another kind could be sent by a plain form of a foreign page."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != kind:
-        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", f"The content has to be {kind}.")
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """The content of a request; reading stops where it gets too large."""
-    too_large = RefusedError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"The content is larger than {limit} bytes."
-    )
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > limit:
-        raise too_large
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > limit:
-            raise too_large
-    return bytes(data)
 
 
 def _refused(_: Request, error: RefusedError) -> Response:

@@ -13,7 +13,8 @@ import uvicorn
 from uga.errors import UserError
 from uga.output.files import partial_path
 from uga.review.access import TOKEN_PARAMETER, Gate, Tokens
-from uga.review.app import ReviewPage, gate_pages
+from uga.review.app import ReviewPage
+from uga.review.pages import gate_pages
 from uga.review.queue import Queue
 from uga.review.store import ReviewStore
 from uga.review.tiles import SlideTiles

@@ -11,11 +11,17 @@ if (stage && figures.length > 1) {
   stage.querySelector(".place").append(frame);
   const slider = stage.querySelector("input[type=range]");
   const choices = stage.querySelector(".choices");
-  const fade = () => { over.style.opacity = slider.value / 100; };
+  const fade = () => {
+    over.style.opacity = slider.value / 100;
+  };
   layers.forEach((figure, index) => {
     const name = figure.querySelector("figcaption").textContent;
     const label = document.createElement("label");
-    const input = Object.assign(document.createElement("input"), { type: "radio", name: "layer", checked: index === 0 });
+    const input = Object.assign(document.createElement("input"), {
+      type: "radio",
+      name: "layer",
+      checked: index === 0,
+    });
     input.addEventListener("change", () => {
       over.src = figure.querySelector("img").src;
       over.alt = figure.querySelector("img").alt;

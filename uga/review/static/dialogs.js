@@ -42,7 +42,15 @@ export function reviewerName(isChange = false) {
 
 async function askName(known, isChange) {
   const name = await ask(NAME.title, { dismissible: isChange, className: "narrow" }, (close) => {
-    const input = h("input", { id: "reviewer", type: "text", autofocus: true, maxlength: 80, required: true, autocomplete: "name", value: known });
+    const input = h("input", {
+      id: "reviewer",
+      type: "text",
+      autofocus: true,
+      maxlength: 80,
+      required: true,
+      autocomplete: "name",
+      value: known,
+    });
     const done = (event) => {
       event.preventDefault();
       const text = input.value.split(/\s+/).filter(Boolean).join(" ");
@@ -85,7 +93,18 @@ export function help() {
             h(
               "dl",
               {},
-              lines.map(([keys, text]) => h("div", {}, h("dt", {}, keys.map((key) => h("kbd", { text: key }))), h("dd", { text }))),
+              lines.map(([keys, text]) =>
+                h(
+                  "div",
+                  {},
+                  h(
+                    "dt",
+                    {},
+                    keys.map((key) => h("kbd", { text: key })),
+                  ),
+                  h("dd", { text }),
+                ),
+              ),
             ),
           ),
         ),
@@ -111,7 +130,10 @@ export function conflict(current) {
 }
 
 export function error(failure) {
-  return ask(ERROR.title, { className: "narrow" }, (close) => [h("p", { text: sentence(failure) }), closing(close, ERROR.close)]);
+  return ask(ERROR.title, { className: "narrow" }, (close) => [
+    h("p", { text: sentence(failure) }),
+    closing(close, ERROR.close),
+  ]);
 }
 
 /** The end of a review: what counts, the command, the archive. `showStarted` opens what is in progress. */
@@ -128,15 +150,29 @@ export function finish(session, patches, showStarted) {
             { class: "warning" },
             FINISH.started(started),
             " ",
-            h("button", { type: "button", class: "link", on: { click: () => (close(null), showStarted()) } }, FINISH.showStarted),
+            h(
+              "button",
+              { type: "button", class: "link", on: { click: () => (close(null), showStarted()) } },
+              FINISH.showStarted,
+            ),
           )
         : null,
-      teaches ? [h("h3", { text: FINISH.command }), session.commands.map((command) => commandLine(command, session.commands.length > 1))] : null,
+      teaches
+        ? [
+            h("h3", { text: FINISH.command }),
+            session.commands.map((command) => commandLine(command, session.commands.length > 1)),
+          ]
+        : null,
       teaches
         ? h(
             "p",
             { class: "archive" },
-            h("a", { class: "button", href: api.ARCHIVE, download: "corrections.zip" }, icon("download"), FINISH.archive),
+            h(
+              "a",
+              { class: "button", href: api.ARCHIVE, download: "corrections.zip" },
+              icon("download"),
+              FINISH.archive,
+            ),
             h("span", { class: "soft", text: FINISH.archiveHint }),
           )
         : null,
@@ -174,7 +210,10 @@ const TOAST_MS = 6000;
 export function toast(text, action = null) {
   const place = document.getElementById("toasts");
   const box = h("div", { class: "toast" }, h("span", { text }));
-  if (action) box.append(h("button", { type: "button", class: "link", on: { click: () => (box.remove(), action.do()) } }, action.text));
+  if (action)
+    box.append(
+      h("button", { type: "button", class: "link", on: { click: () => (box.remove(), action.do()) } }, action.text),
+    );
   place.replaceChildren(box);
   setTimeout(() => box.remove(), TOAST_MS);
 }

@@ -82,7 +82,10 @@ function spelled(event) {
 }
 
 function isTyping(target) {
-  return target instanceof HTMLElement && target.matches("input:not([type=range], [type=checkbox], [type=radio]), textarea, select");
+  return (
+    target instanceof HTMLElement &&
+    target.matches("input:not([type=range], [type=checkbox], [type=radio]), textarea, select")
+  );
 }
 
 const WITHOUT_LETTERS = new Set(["Enter", "PageDown", "PageUp", "Escape", "Backspace", "F1"]);
@@ -97,7 +100,13 @@ export function commandOf(event, groups, single) {
   const text = spelled(event);
   if (!single && !text.startsWith("Ctrl+") && !WITHOUT_LETTERS.has(event.key)) return null;
   const digit = /^Digit(\d)$/.exec(event.code) ?? /^Numpad(\d)$/.exec(event.code);
-  if (digit && !event.ctrlKey && !event.metaKey && groups.includes("labels") && (/^\d$/.test(event.key) || !event.shiftKey)) {
+  if (
+    digit &&
+    !event.ctrlKey &&
+    !event.metaKey &&
+    groups.includes("labels") &&
+    (/^\d$/.test(event.key) || !event.shiftKey)
+  ) {
     return { name: "label", digit: Number(digit[1]) };
   }
   for (const group of groups) {

@@ -38,7 +38,12 @@ async function show() {
         { class: "broken" },
         h("h1", { text: ERROR.title }),
         h("p", { text: sentence(failure) }),
-        h("button", { type: "button", class: "primary", on: { click: () => location.reload() } }, ERROR.reload),
+        h(
+          "div",
+          { class: "decisions" },
+          h("button", { type: "button", class: "primary", on: { click: () => location.reload() } }, ERROR.reload),
+          id ? h("a", { class: "button", href: "/" }, ERROR.queue) : null,
+        ),
       ),
     );
   }

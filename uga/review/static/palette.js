@@ -1,6 +1,5 @@
 // Colours of labels and of uncertainty, and maps painted in them.
 
-
 const OPAQUE = 255;
 const DARK = [55, 65, 81];
 const LIGHT = [255, 255, 255];
@@ -86,4 +85,3 @@ export function gradient(scale) {
   });
   return `linear-gradient(to right, ${stops.join(", ")})`;
 }
-

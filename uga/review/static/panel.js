@@ -9,7 +9,7 @@ import { EDITOR } from "./strings.js";
 import { LARGEST_BRUSH } from "./tools.js";
 
 export class Panel {
-  /** @param on {value(), choose(value), brush(size), layers(), spot(step), changedPixels()} */
+  /** @param on {value(), choose(value), brush(size), layers(), spot(step), changedShare()} */
   constructor(root, patch, session, on) {
     this.patch = patch;
     this.session = session;
@@ -30,7 +30,7 @@ export class Panel {
       if (slider) slider.disabled = !input.checked;
     }
     this.spotText.textContent = EDITOR.spotOf(this.spot === null ? null : this.spot + 1, this.patch.spots.length);
-    if (this.facts.open) this.changed.textContent = EDITOR.share(this.on.changedPixels());
+    if (this.facts.open) this.changed.textContent = EDITOR.share(this.on.changedShare());
   }
 
   #labels() {
@@ -38,8 +38,19 @@ export class Panel {
     const line = (value, name, colour, key, hint = null) => {
       const input = h("input", { type: "radio", name: "label", value, on: { change: () => this.on.choose(value) } });
       this.choices.set(value, input);
-      const swatch = h("span", { class: `swatch ${colour ? "" : value === this.session.not_judged ? "hatched" : "clear"}`, "aria-hidden": true, style: colour ? { background: rgb(colour) } : {} });
-      return h("label", { class: "label" }, input, swatch, h("span", { class: "name" }, name, hint ? h("small", { text: hint }) : null), key === null ? null : h("kbd", { text: key }));
+      const swatch = h("span", {
+        class: `swatch ${colour ? "" : value === this.session.not_judged ? "hatched" : "clear"}`,
+        "aria-hidden": true,
+        style: colour ? { background: rgb(colour) } : {},
+      });
+      return h(
+        "label",
+        { class: "label" },
+        input,
+        swatch,
+        h("span", { class: "name" }, name, hint ? h("small", { text: hint }) : null),
+        key === null ? null : h("kbd", { text: key }),
+      );
     };
     return h(
       "fieldset",
@@ -51,20 +62,46 @@ export class Panel {
   }
 
   #brush() {
-    this.size = h("input", { type: "range", id: "brush", min: 1, max: LARGEST_BRUSH, on: { input: (event) => this.on.brush(Number(event.target.value)) } });
+    this.size = h("input", {
+      type: "range",
+      id: "brush",
+      min: 1,
+      max: LARGEST_BRUSH,
+      on: { input: (event) => this.on.brush(Number(event.target.value)) },
+    });
     this.sizeText = h("span", { class: "soft" });
-    return h("section", {}, h("div", { class: "line" }, h("label", { class: "legend", for: "brush", text: EDITOR.brush }), this.sizeText), this.size);
+    return h(
+      "section",
+      {},
+      h("div", { class: "line" }, h("label", { class: "legend", for: "brush", text: EDITOR.brush }), this.sizeText),
+      this.size,
+    );
   }
 
   #show() {
     this.layers = [];
     const layer = (flag, text, key, opacity = null) => {
-      const input = h("input", { type: "checkbox", on: { change: (event) => (settings.set(flag, event.target.checked), this.on.layers()) } });
+      const input = h("input", {
+        type: "checkbox",
+        on: { change: (event) => (settings.set(flag, event.target.checked), this.on.layers()) },
+      });
       const slider =
         opacity &&
-        h("input", { type: "range", min: 5, max: 100, value: settings.get(opacity), "aria-label": EDITOR.opacityOf(text), on: { input: (event) => (settings.set(opacity, Number(event.target.value)), this.on.layers()) } });
+        h("input", {
+          type: "range",
+          min: 5,
+          max: 100,
+          value: settings.get(opacity),
+          "aria-label": EDITOR.opacityOf(text),
+          on: { input: (event) => (settings.set(opacity, Number(event.target.value)), this.on.layers()) },
+        });
       this.layers.push([flag, input, slider]);
-      return h("div", { class: "layer-line" }, h("label", { class: "check" }, input, h("span", { text }), h("kbd", { text: shownKeys(key) })), slider);
+      return h(
+        "div",
+        { class: "layer-line" },
+        h("label", { class: "check" }, input, h("span", { text }), h("kbd", { text: shownKeys(key) })),
+        slider,
+      );
     };
     const { full_scale: fullScale, display_max: displayMax, unit } = this.patch.uncertainty;
     return h(
@@ -87,23 +124,49 @@ export class Panel {
   #spots() {
     const { spots } = this.patch;
     this.spotText = h("span", { class: "soft" });
-    const input = h("input", { type: "checkbox", on: { change: (event) => (settings.set("showSpots", event.target.checked), this.on.layers()) } });
+    const input = h("input", {
+      type: "checkbox",
+      on: { change: (event) => (settings.set("showSpots", event.target.checked), this.on.layers()) },
+    });
     this.layers.push(["showSpots", input, null]);
     const button = (name, mark, step) =>
-      h("button", { type: "button", class: "small", disabled: !spots.length, "aria-label": EDITOR[name], title: `${EDITOR[name]} (${shownKeys(name)})`, on: { click: () => this.on.spot(step) } }, icon(mark));
+      h(
+        "button",
+        {
+          type: "button",
+          class: "small",
+          disabled: !spots.length,
+          "aria-label": EDITOR[name],
+          title: `${EDITOR[name]} (${shownKeys(name)})`,
+          on: { click: () => this.on.spot(step) },
+        },
+        icon(mark),
+      );
     return h(
       "fieldset",
       {},
       h("legend", { text: EDITOR.spots }),
-      h("div", { class: "line" }, this.spotText, h("span", { class: "pair" }, button("previousSpot", "previous", -1), button("nextSpot", "next", 1))),
-      h("label", { class: "check" }, input, h("span", { text: EDITOR.contours }), h("kbd", { text: shownKeys("contours") })),
+      h(
+        "div",
+        { class: "line" },
+        this.spotText,
+        h("span", { class: "pair" }, button("previousSpot", "previous", -1), button("nextSpot", "next", 1)),
+      ),
+      h(
+        "label",
+        { class: "check" },
+        input,
+        h("span", { text: EDITOR.contours }),
+        h("kbd", { text: shownKeys("contours") }),
+      ),
     );
   }
 
   #facts() {
     const { patch } = this;
     this.changed = h("dd");
-    const fact = (name, text) => h("div", {}, h("dt", { text: EDITOR.fact[name] }), text instanceof Node ? text : h("dd", { text }));
+    const fact = (name, text) =>
+      h("div", {}, h("dt", { text: EDITOR.fact[name] }), text instanceof Node ? text : h("dd", { text }));
     this.facts = h(
       "details",
       { class: "facts", on: { toggle: () => this.update() } },

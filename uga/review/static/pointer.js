@@ -118,5 +118,11 @@ export function listen(element, viewer, hand) {
       return painting !== null;
     },
     cancel: () => stopPainting(),
+    /** Ends a stroke where it is. */
+    finish() {
+      if (painting === null) return;
+      painting = null;
+      hand.tool().up();
+    },
   };
 }

@@ -40,7 +40,11 @@ export function reviewerButton() {
 }
 
 export function helpButton() {
-  return h("button", { type: "button", class: "quiet", "aria-label": HELP.open, title: HELP.open, on: { click: help } }, icon("help"));
+  return h(
+    "button",
+    { type: "button", class: "quiet", "aria-label": HELP.open, title: HELP.open, on: { click: help } },
+    icon("help"),
+  );
 }
 
 /** What the next patch to decide on is, after a place in the queue; null if all are decided. */
@@ -77,7 +81,8 @@ export class QueueView {
     document.removeEventListener("keydown", this.onKey);
     globalThis.removeEventListener("focus", this.onFocus);
     // Pictures that are still to come would keep what is opened next waiting.
-    for (const picture of this.root.querySelectorAll(".card img")) if (!picture.complete) picture.removeAttribute("src");
+    for (const picture of this.root.querySelectorAll(".card img"))
+      if (!picture.complete) picture.removeAttribute("src");
     return true;
   }
 
@@ -121,7 +126,11 @@ export class QueueView {
       "details",
       { class: "warning" },
       h("summary", { text: QUEUE.problems(problems.length) }),
-      h("ul", {}, problems.map((problem) => h("li", { text: problem }))),
+      h(
+        "ul",
+        {},
+        problems.map((problem) => h("li", { text: problem })),
+      ),
     );
   }
 
@@ -160,18 +169,37 @@ export class QueueView {
     fill(
       this.actions,
       h("button", { type: "button", on: { click: () => this.finish() } }, icon("flag"), QUEUE.finish),
-      next ? h("a", { class: "button primary", href: `/patch/${next.id}` }, untouched ? QUEUE.start : QUEUE.goOn(next.place), icon("next")) : null,
+      next
+        ? h(
+            "a",
+            { class: "button primary", href: `/patch/${next.id}` },
+            untouched ? QUEUE.start : QUEUE.goOn(next.place),
+            icon("next"),
+          )
+        : null,
     );
     const filter = (state, text, number) =>
-      h("button", { type: "button", "aria-pressed": this.state === state, on: { click: () => this.#choose(state) } }, text, h("span", { class: "count", text: number }));
+      h(
+        "button",
+        { type: "button", "aria-pressed": this.state === state, on: { click: () => this.#choose(state) } },
+        text,
+        h("span", { class: "count", text: number }),
+      );
     fill(
       this.filters,
       filter(null, QUEUE.all, patches.length),
-      STATES.filter((state) => state !== "unusable" || count(state)).map((state) => filter(state, STATE[state], count(state))),
+      STATES.filter((state) => state !== "unusable" || count(state)).map((state) =>
+        filter(state, STATE[state], count(state)),
+      ),
     );
-    const shown = patches.filter((patch) => (!this.state || patch.state === this.state) && (!this.slide || patch.slide === this.slide));
+    const shown = patches.filter(
+      (patch) => (!this.state || patch.state === this.state) && (!this.slide || patch.slide === this.slide),
+    );
     const best = Math.max(...patches.map((patch) => patch.score), Number.MIN_VALUE);
-    fill(this.grid, shown.length ? shown.map((patch) => card(patch, best)) : h("li", { class: "none", text: QUEUE.empty }));
+    fill(
+      this.grid,
+      shown.length ? shown.map((patch) => card(patch, best)) : h("li", { class: "none", text: QUEUE.empty }),
+    );
   }
 
   #key(event) {
@@ -208,18 +236,36 @@ function card(patch, best) {
     width: 320,
     height: 320,
   });
-  const who = patch.reviewer ? QUEUE.by(patch.reviewer, when(patch.at)) : patch.state === "corrected" ? QUEUE.outside : "";
+  const who = patch.reviewer
+    ? QUEUE.by(patch.reviewer, when(patch.at))
+    : patch.state === "corrected"
+      ? QUEUE.outside
+      : "";
   return h(
     "li",
     {},
     h(
       "a",
       { href: `/patch/${patch.id}`, class: "card", "data-id": patch.id },
-      h("span", { class: "picture" }, picture, h("span", { class: "place", "aria-label": QUEUE.rank(patch.place), text: patch.place })),
+      h(
+        "span",
+        { class: "picture" },
+        picture,
+        h("span", { class: "place", "aria-label": QUEUE.rank(patch.place), text: patch.place }),
+      ),
       h(
         "span",
         { class: "about" },
-        h("span", { class: "score" }, h("span", { class: "score-bar", "aria-hidden": true }, h("span", { style: { width: `${(100 * patch.score) / best}%` } })), h("span", { text: QUEUE.scoreOf(patch.score, patch.unit) })),
+        h(
+          "span",
+          { class: "score" },
+          h(
+            "span",
+            { class: "score-bar", "aria-hidden": true },
+            h("span", { style: { width: `${(100 * patch.score) / best}%` } }),
+          ),
+          h("span", { text: QUEUE.scoreOf(patch.score, patch.unit) }),
+        ),
         h("span", { class: "slide", title: patch.slide, text: patch.slide }),
         h("span", { class: "standing" }, stateChip(patch.state)),
         who ? h("span", { class: "who", title: who, text: who }) : null,

@@ -89,7 +89,10 @@ export const EDITOR = {
 export const TOOL = {
   brush: { name: "Brush", hint: (label) => `Drag to paint ${label}.` },
   eraser: { name: "Eraser", hint: () => "Drag to take changes back: the eraser restores the prediction." },
-  polygon: { name: "Polygon", hint: (label) => `Click corners or drag a line around ${label}; click the first corner, or Enter, to close.` },
+  polygon: {
+    name: "Polygon",
+    hint: (label) => `Click corners or drag a line around ${label}; click the first corner, or Enter, to close.`,
+  },
   fill: { name: "Fill", hint: (label) => `Click an area to fill it with ${label}.` },
   move: { name: "Move", hint: () => "Drag to move the slide." },
 };
@@ -100,14 +103,16 @@ export const SAVING = {
   saved: "Saved",
   saving: "Saving…",
   offline: "Not saved: the server does not answer. Keep this page open; it tries again.",
-  locked: "Not saved: the server was started anew. Open the address in its terminal in another tab; saving then goes on.",
+  locked:
+    "Not saved: the server was started anew. Open the address in its terminal in another tab; saving then goes on.",
   failed: "Not saved",
   leave: "The last change is not saved yet.",
 };
 
 export const NOTE = {
   source: (file) => `The labels were read from ${file}.`,
-  differing: (files) => `${files.join(", ")} in this package ${files.length === 1 ? "says" : "say"} something else and ${files.length === 1 ? "is" : "are"} not shown; accepting takes ${files.length === 1 ? "its" : "their"} place.`,
+  differing: (files) =>
+    `${files.join(", ")} in this package ${files.length === 1 ? "says" : "say"} something else and ${files.length === 1 ? "is" : "are"} not shown; accepting takes ${files.length === 1 ? "its" : "their"} place.`,
   unusable: "This patch cannot be reviewed.",
 };
 
@@ -134,7 +139,8 @@ export const NAME = {
 
 export const CONFLICT = {
   title: "Somebody else has saved this patch",
-  text: (who, state) => `${who ?? "Another tool"} has saved it (${state.toLowerCase()}) since it was opened here. What counts?`,
+  text: (who, state) =>
+    `${who ?? "Another tool"} has saved it (${state.toLowerCase()}) since it was opened here. What counts?`,
   theirs: "Show theirs",
   theirsHint: "Your last change is dropped.",
   mine: "Keep mine",
@@ -144,7 +150,8 @@ export const CONFLICT = {
 export const FINISH = {
   title: "Learn from the corrections",
   counts: (corrected, confirmed) => `Accepted so far: ${corrected} corrected, ${confirmed} confirmed.`,
-  started: (count) => `${count === 1 ? "One patch is" : `${count} patches are`} in progress and will not count until accepted.`,
+  started: (count) =>
+    `${count === 1 ? "One patch is" : `${count} patches are`} in progress and will not count until accepted.`,
   showStarted: "Show",
   nothing: "Nothing is accepted yet, so there is nothing to learn from.",
   command: "Run this where UGA is installed:",
@@ -167,7 +174,14 @@ export const HELP = {
     "Mouse: the wheel zooms; the right or middle button, or Space, moves. Touch: one finger paints, two move and zoom; once a pen was used, fingers only move.",
   ],
   shortcuts: "Keys of one letter are active",
-  groups: { review: "Review", tools: "Tools", labels: "Labels", see: "See", keyboard: "Without a mouse", queue: "In the queue" },
+  groups: {
+    review: "Review",
+    tools: "Tools",
+    labels: "Labels",
+    see: "See",
+    keyboard: "Without a mouse",
+    queue: "In the queue",
+  },
   keys: {
     accept: "Accept or confirm, and go on",
     skip: "Skip, and go on",
@@ -218,6 +232,8 @@ export const ERROR = {
   token: "This browser has no access any more. Open the address that `uga review` shows in its terminal.",
   unknown: "Something went wrong; reload the page.",
   viewer: "The viewer could not be loaded; reload the page.",
+  queue: "To the queue",
+  "not-found": "There is no such patch here.",
   "nothing-judged": "Nothing in this patch is judged. Skip it instead.",
 };
 

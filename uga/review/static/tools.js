@@ -16,7 +16,10 @@ const FREEHAND_PX = 1;
 const onLattice = ({ x, y }) => ({ x: Math.round(x * STEPS), y: Math.round(y * STEPS) });
 
 function ring(context, x, y, radius) {
-  for (const [colour, width] of [[PAPER, 3], [INK, 1.25]]) {
+  for (const [colour, width] of [
+    [PAPER, 3],
+    [INK, 1.25],
+  ]) {
     context.beginPath();
     context.arc(x, y, radius, 0, 2 * Math.PI);
     context.strokeStyle = colour;
@@ -26,7 +29,10 @@ function ring(context, x, y, radius) {
 }
 
 function cross(context, x, y) {
-  for (const [colour, width] of [[PAPER, 3], [INK, 1.25]]) {
+  for (const [colour, width] of [
+    [PAPER, 3],
+    [INK, 1.25],
+  ]) {
     context.beginPath();
     context.moveTo(x - 8, y);
     context.lineTo(x + 8, y);
@@ -150,7 +156,10 @@ class Polygon {
   draw(context, place, point) {
     const on = ({ x, y }) => [place.x + x * place.scale, place.y + y * place.scale];
     if (this.isOpen) {
-      for (const [colour, width] of [[PAPER, 3.5], [INK, 1.5]]) {
+      for (const [colour, width] of [
+        [PAPER, 3.5],
+        [INK, 1.5],
+      ]) {
         context.beginPath();
         for (const corner of this.corners) context.lineTo(...on(corner));
         if (point && !this.isDown) context.lineTo(...on(point));

@@ -74,7 +74,8 @@ export class SlideViewer {
       this.fit(true);
       onMove(this.place);
     });
-    for (const event of ["update-viewport", "resize"]) this.viewer.addHandler(event, () => this.isOpen && onMove(this.place));
+    for (const event of ["update-viewport", "resize"])
+      this.viewer.addHandler(event, () => this.isOpen && onMove(this.place));
   }
 
   destroy() {
