@@ -70,10 +70,10 @@ def test_screenshots(tmp_path, serve, new_page):
     assert corrections.summary().endswith(" 1 refused")
 
     report = next(out.glob("centre2*/report.html"))
-    page.set_viewport_size({"width": 1280, "height": 1240})
     page.goto(report.as_uri())
     page.wait_for_timeout(500)
-    page.screenshot(path=pictures / "review-report.jpg", type="jpeg", quality=88)
+    top = {"x": 0, "y": 0, "width": 1280, "height": 1500}
+    page.screenshot(path=pictures / "review-report.jpg", type="jpeg", quality=88, full_page=True, clip=top)
     assert {path.name for path in pictures.glob("review-*.jpg")} == {
         f"review-{name}.jpg" for name in ("editor", "uncertainty", "queue", "report")
     }

@@ -34,7 +34,7 @@ def review(
     ] = None,
     token: Annotated[
         bool,
-        typer.Option("--token/--no-token", envvar="UGA_TOKEN", help="Whether a browser needs the one-time token."),
+        typer.Option("--token/--no-token", help="Whether a browser needs the one-time token."),
     ] = True,
     model: Annotated[
         Path | None,
