@@ -12,7 +12,7 @@ import { Panel } from "./panel.js";
 import { listen } from "./pointer.js";
 import { nextOpen, stateChip } from "./queue.js";
 import * as settings from "./settings.js";
-import { APP, EDITOR, LOCKED_HINT, MOVE_HINT, NOTE, SAVING, TOAST, TOOL, sentence } from "./strings.js";
+import { ALERT, APP, EDITOR, LOCKED_HINT, MOVE_HINT, NOTE, SAVING, TOAST, TOOL, sentence } from "./strings.js";
 import { LARGEST_BRUSH, makeTools } from "./tools.js";
 import { SlideViewer, loadOpenSeadragon } from "./viewer.js";
 import { Work } from "./work.js";
@@ -317,6 +317,8 @@ export class EditorView {
   #showStatus(status) {
     this.status.className = `status status-${status}`;
     this.status.textContent = SAVING[status];
+    this.alert.textContent = ALERT[status] ?? "";
+    this.alert.hidden = !(status in ALERT);
     this.#updateHint();
   }
 

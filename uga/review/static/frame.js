@@ -19,6 +19,7 @@ export function buildFrame(root, session, title, on) {
     decisions: h("div", { class: "decisions" }),
     rail: h("div", { class: "rail", role: "group", "aria-label": EDITOR.tools }),
     notes: h("div", { class: "notes" }),
+    alert: h("div", { class: "alert", role: "alert", hidden: true }),
     stage: h("div", { class: "stage" }, h("p", { class: "loading", text: EDITOR.loading })),
     footer: h("div", { class: "footer" }),
     aside: h("aside", { class: "panel", "aria-label": EDITOR.panel }),
@@ -37,7 +38,7 @@ export function buildFrame(root, session, title, on) {
       },
       icon(mark),
     );
-  const view = h("div", { class: "view" }, parts.notes, parts.stage, parts.footer);
+  const view = h("div", { class: "view" }, parts.notes, parts.stage, parts.alert, parts.footer);
   const body = h("main", { class: "editor" }, parts.rail, view, parts.aside);
   fill(
     root,

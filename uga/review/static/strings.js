@@ -102,11 +102,17 @@ export const LOCKED_HINT = "Painting waits until the last change is saved.";
 export const SAVING = {
   saved: "Saved",
   saving: "Saving…",
-  offline: "Not saved: the server does not answer. Keep this page open; it tries again.",
-  locked:
-    "Not saved: the server was started anew. Open the address in its terminal in another tab; saving then goes on.",
+  offline: "Not saved",
+  locked: "Not saved",
   failed: "Not saved",
   leave: "The last change is not saved yet.",
+};
+
+export const ALERT = {
+  offline: "Your last change is not saved: the server does not answer. Keep this page open; it tries again.",
+  locked:
+    "Your last change is not saved: the server was started anew. Open the address in its terminal in another tab; " +
+    "saving then goes on here.",
 };
 
 export const NOTE = {
