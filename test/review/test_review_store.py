@@ -337,6 +337,20 @@ def test_a_torn_line_of_the_log_is_ended(work):
     assert json.loads(lines[1])["action"] == "skip"
 
 
+def test_a_full_disk_is_told_and_what_was_there_stays(work, monkeypatch):
+    sheet = work.store.save(work.entry, work.store.sheet(work.entry).version, REVIEWER, corrected())
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("uga.review.store.write_atomic", full)
+        with pytest.raises(RefusedError, match=r"cannot be written \(No space left on device\); make room") as refused:
+            work.store.save(work.entry, sheet.version, REVIEWER, with_square(corrected(), 20))
+    assert (refused.value.status, refused.value.code) == (507, "unwritable")
+    np.testing.assert_array_equal(work.store.sheet(work.entry).labels, corrected())
+
+
 # --- other tools ---
 
 

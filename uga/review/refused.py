@@ -26,6 +26,11 @@ def bad_request(sentence: str) -> RefusedError:
     return RefusedError(HTTPStatus.BAD_REQUEST, "bad-request", sentence)
 
 
+def unwritable(sentence: str) -> RefusedError:
+    """What was done cannot be saved now; it can be tried again."""
+    return RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, "unwritable", sentence)
+
+
 def unusable(sentence: str) -> RefusedError:
     """A package that cannot be reviewed as it lies on disk."""
     return RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, "unusable", sentence)

@@ -31,7 +31,7 @@ from uga.review.audit import AUDIT_FILE, AuditLine, append
 from uga.review.history import History
 from uga.review.labelmap import encode_png, labels_sha256
 from uga.review.queue import standing
-from uga.review.refused import RefusedError, unusable
+from uga.review.refused import RefusedError, unusable, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,7 +132,7 @@ class ReviewStore:
 
         Raises:
             ConflictError: ``base`` is not the version on disk.
-            RefusedError: as `sheet`.
+            RefusedError: it cannot be written; or as `sheet`.
         """
         with self._exclusive(entry, base) as sheet:
             if np.array_equal(labels, sheet.labels):
@@ -189,7 +189,13 @@ class ReviewStore:
             sheet = self._told(entry, partial(_sheet, entry))
             if sheet.version != base:
                 raise ConflictError(sheet)
-            yield sheet
+            self._standings.pop(entry.id, None)
+            try:
+                yield sheet
+            except OSError as error:
+                raise unwritable(
+                    f"{entry.name} cannot be written ({error.strerror}); make room, or check rights."
+                ) from error
 
     def _note(self, entry: Entry, reviewer: str, action: Action, before: Sheet, labels: UInt8, steps: Steps) -> Sheet:
         """Add what was done to the log; returns the patch as it is now."""

@@ -145,7 +145,7 @@ export class EditorView {
     this.work = new Work(this.id, patch.size_px, labels, prediction, {
       changed: (part) => this.layers.changed(part),
       review: () => this.#updateReview(),
-      status: (status) => this.#showStatus(status),
+      status: (status, failure) => this.#showStatus(status, failure),
       conflict: (current) => {
         this.hand.cancel();
         return dialogs.conflict(current);
@@ -314,10 +314,10 @@ export class EditorView {
 
   // --- showing what has changed ---
 
-  #showStatus(status) {
+  #showStatus(status, failure) {
     this.status.className = `status status-${status}`;
     this.status.textContent = SAVING[status];
-    this.alert.textContent = ALERT[status] ?? "";
+    this.alert.textContent = failure?.code === "unwritable" ? ALERT.unwritable(failure.message) : (ALERT[status] ?? "");
     this.alert.hidden = !(status in ALERT);
     this.#updateHint();
   }

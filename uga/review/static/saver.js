@@ -14,7 +14,7 @@ export class Saver {
    * @param id of the patch
    * @param version that was opened
    * @param reviewer gives the reviewer's name
-   * @param on {status(text), saved(review, operation), refused(failure), conflict(current)}; the last gives the PNG of
+   * @param on {status(text, failure), saved(review, operation), refused(failure), conflict(current)}; the last gives the PNG of
    *   what is shown if that counts, null if the other one's does
    */
   constructor(id, version, reviewer, on) {
@@ -64,7 +64,7 @@ export class Saver {
       } catch (failure) {
         if (!(failure instanceof api.Failure)) throw failure;
         if (failure.isTemporary) {
-          this.#tell(failure.status === 401 ? "locked" : "offline");
+          this.#tell(failure.status === 401 ? "locked" : "offline", failure);
           await new Promise((resolve) => setTimeout(resolve, wait));
           wait = Math.min(2 * wait, LONGEST_WAIT_MS);
         } else if (failure.current) {
@@ -104,8 +104,8 @@ export class Saver {
     return api.review(id, version, reviewer, operation.kind);
   }
 
-  #tell(status) {
+  #tell(status, failure = null) {
     this.status = status;
-    this.on.status(status);
+    this.on.status(status, failure);
   }
 }

@@ -113,6 +113,7 @@ export const ALERT = {
   locked:
     "Your last change is not saved: the server was started anew. Open the address in its terminal in another tab; " +
     "saving then goes on here.",
+  unwritable: (sentence) => `Your last change is not saved: ${sentence} Keep this page open; it tries again.`,
 };
 
 export const NOTE = {

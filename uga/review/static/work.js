@@ -13,7 +13,7 @@ export class Work {
    * @param size of the patch in pixels
    * @param answer labels and review, as the server gave them together
    * @param on {changed(part): labels were changed here, null: all of them; review(): what is on disk has changed;
-   *   status(text); conflict(current) gives "mine" or "theirs"; error(failure)}
+   *   status(text, failure); conflict(current) gives "mine" or "theirs"; error(failure)}
    */
   constructor(id, size, { values, review }, prediction, on) {
     this.id = id;
