@@ -349,6 +349,8 @@ def test_a_full_disk_is_told_and_what_was_there_stays(work, monkeypatch):
             work.store.save(work.entry, sheet.version, REVIEWER, with_square(corrected(), 20))
     assert (refused.value.status, refused.value.code) == (507, "unwritable")
     np.testing.assert_array_equal(work.store.sheet(work.entry).labels, corrected())
+    again = work.store.save(work.entry, sheet.version, REVIEWER, with_square(corrected(), 20))
+    assert again.steps.undoable == 2
 
 
 # --- other tools ---

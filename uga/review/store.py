@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -193,9 +193,10 @@ class ReviewStore:
             try:
                 yield sheet
             except OSError as error:
-                raise unwritable(
-                    f"{entry.name} cannot be written ({error.strerror}); make room, or check rights."
-                ) from error
+                with suppress(OSError):  # so that the next try finds the version it names
+                    write_json(entry.folder / RECORD_FILE, sheet.package.record)
+                sentence = f"{entry.name} cannot be written ({error.strerror}); make room, or check rights."
+                raise unwritable(sentence) from error
 
     def _note(self, entry: Entry, reviewer: str, action: Action, before: Sheet, labels: UInt8, steps: Steps) -> Sheet:
         """Add what was done to the log; returns the patch as it is now."""
