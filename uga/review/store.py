@@ -193,8 +193,6 @@ class ReviewStore:
             try:
                 yield sheet
             except OSError as error:
-                with suppress(OSError):  # so that the next try finds the version it names
-                    write_json(entry.folder / RECORD_FILE, sheet.package.record)
                 sentence = f"{entry.name} cannot be written ({error.strerror}); make room, or check rights."
                 raise unwritable(sentence) from error
 
@@ -294,7 +292,12 @@ def _acceptance(sheet: Sheet, reviewer: str) -> Review:
 
 def _write_labels(package: Package, reviewer: str, labels: UInt8) -> None:
     _write_review(package, _review(package, "started", reviewer))
-    write_atomic(package.correction_file, encode_png(labels))
+    try:
+        write_atomic(package.correction_file, encode_png(labels))
+    except OSError:
+        with suppress(OSError):  # so that the next try finds the version it names
+            _write_review(package, package.record.review)
+        raise
 
 
 def _review(package: Package, state: Literal["started", "corrected", "confirmed", "skipped"], reviewer: str) -> Review:
