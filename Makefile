@@ -1,4 +1,5 @@
 # make demo   segments a virtual and a real slide from nothing; no Docker, no GPU
+# make review corrects the patches of that in a browser
 # make test   the default tests
 # make check  style and types
 PYTHON ?= python3.11
@@ -6,11 +7,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO_SLIDES = demo-data/slides
 
-.PHONY: demo test check clean
+.PHONY: demo review test check clean
 
 demo: $(VENV)/.installed $(DEMO_SLIDES)/CMU-1-Small-Region.svs
 	$(BIN)/python -m uga demo $(DEMO_SLIDES) --centre 3 --lesion micro --seed 42 --size 3000 --node 2200
 	$(BIN)/python process.py --input $(DEMO_SLIDES) --output demo-output --model weights/demo --stride 256
+
+review: $(VENV)/.installed
+	$(BIN)/python -m uga review demo-output --slides $(DEMO_SLIDES) --model weights/demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest

@@ -227,5 +227,6 @@ def _result(slide: FinishedSlide, own: RankedPatches, mpp: float | None) -> Slid
         packages=[slide.folder / str(patch.folder) for patch in own.patches],
         thumbnail=thumbnail,
         facts={"Highest patch score": f"{own.patches[0].score_mean:.4f} {own.uncertainty.unit}"} if own.patches else {},
+        scores=[candidate.score_mean for candidate in read_scores(slide.folder)],
         report=slide.folder / REPORT_FILE,
     )

@@ -189,6 +189,7 @@ class _SlideWork:
                 packages=packages,
                 thumbnail=self.slide.thumbnail(_THUMBNAIL_PX),
                 facts=facts,
+                scores=[candidate.score_mean for candidate in candidates],
             )
             provenance = self.pipeline.recipe.provenance(
                 started, device=str(self.pipeline.computation), seconds=watch.seconds

@@ -275,3 +275,41 @@ def test_a_monai_runner(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (container.output / "manifest.json").is_file()
+
+
+ASK_THE_PAGE = """
+import http.client, json, sys
+def ask(path, cookie=""):
+    connection = http.client.HTTPConnection("127.0.0.1", 8080)
+    connection.request("GET", path, headers={"Cookie": cookie})
+    answer = connection.getresponse()
+    return answer.status, answer.headers.get("Set-Cookie", ""), answer.read()
+_, cookie, _ = ask("/?token=" + sys.argv[1])
+status, _, body = ask("/api/patches", cookie)
+patch = json.loads(body)["patches"][0]["id"]
+viewer = ask("/static/vendor/openseadragon/openseadragon.min.js")[0]
+tiles = json.loads(ask(f"/api/patches/{patch}", cookie)[2])["tiles"]
+thumbnail = ask(f"/api/patches/{patch}/thumbnail.jpg", cookie)[0]
+print(status, len(json.loads(body)["patches"]), ask("/api/patches")[0], viewer, thumbnail, tiles is None)
+"""
+
+
+def test_the_reviewers_page(tmp_path: Path) -> None:
+    """As docs/deploy.md starts it; asked from inside, as there is no network."""
+    container = Container(tmp_path)
+    container.put_slide("a")
+    assert container.run("--output", "/output", "--patch", 256).returncode == 0
+    page = Container(tmp_path, "--entrypoint", "python")
+    with page.running("-m", "uga", "review", "/output", "--slides", "/input", "--host", "0.0.0.0"):  # noqa: S104
+        for _ in range(120):
+            log = engine("logs", page.name).stdout
+            if "token=" in log:
+                break
+            time.sleep(0.5)
+        token = log.rpartition("token=")[2].split()[0]
+        assert f"Open http://127.0.0.1:8080/?token={token}" in log
+        answer = engine("exec", page.name, "python", "-c", ASK_THE_PAGE, token)
+        status, patches, stranger, viewer, thumbnail, without_slide = answer.stdout.split()
+        assert (status, stranger, viewer, thumbnail, without_slide) == ("200", "401", "200", "200", "False")
+        assert int(patches) >= 1
+        assert page.stop()[0] == 0

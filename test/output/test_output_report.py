@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import html.parser
 import re
 from datetime import UTC, datetime
@@ -10,12 +11,13 @@ from output_helpers import LABELS, MODEL, UNCERTAINTY, patch_arrays, slide_recor
 
 from uga.geometry import SpacingUm
 from uga.output import pictures
+from uga.output.histogram import Histogram
 from uga.output.report import Failure, Provenance, SlideResult, write_cohort_report, write_slide_report
 from uga.output.tiff import PyramidWriter
 
 HOSTILE = "<script>alert('x')</script>\"&"
 # Elements without an end tag.
-VOID = {"meta", "img", "br", "rect"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Page(html.parser.HTMLParser):
@@ -76,7 +78,13 @@ def result(folder, count, *, slide=None, **changes):
 def check_self_contained(page):
     for value in page.values("src", "href", "srcset", "data", "action"):
         assert re.match(r"data:image/|#|[\w.%/-]+\Z", value), value
-    assert not re.search(r"url\(|@import|<script|<link|<iframe", page.source)
+    assert not re.search(r"url\(|@import|<link|<iframe|<object|<form", page.source)
+    scripts = re.findall(r"<script>(.*?)</script>", page.source, re.DOTALL)
+    assert page.source.count("<script") == len(scripts) <= 1
+    allowed = re.search(r"script-src '(.*?)'", page.source)[1]
+    for script in scripts:  # the one of ours, which the policy names by its hash
+        assert allowed == "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "unsafe-eval" not in page.source
     assert not re.search(r"(https?:)?//[a-z]", re.sub(r"base64,[\w+/=]+", "", page.source))
     assert "default-src 'none'" in page.source
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
@@ -116,7 +124,7 @@ def test_hostile_names_are_text(tmp_path):
     page = Page(tmp_path / "report.html")
     check_self_contained(page)
     assert page.text.count(HOSTILE) > 5
-    assert "<script" not in page.source
+    assert "<script>alert" not in page.source
 
 
 def test_page_without_patches_and_thumbnail(tmp_path):
@@ -157,6 +165,50 @@ def test_cohort_page_ranks_over_slides_links_them_and_names_failures(tmp_path):
     assert [i for i in page.ids if i.startswith("patch-")] == ["patch-1", "patch-2", "patch-3"]
     places = [page.text.index(f"{p.parent.parent.name}/patches/{p.name}") for p in best]
     assert places == sorted(places)
+
+
+def test_histogram_shows_all_scores_and_the_ranked_ones(tmp_path):
+    scores = [0.5, 0.25, 0.1, 0.01, 0.4, 0.02]  # two of them are the ranked packages'
+    write_slide_report(tmp_path / "report.html", result(tmp_path, 2, scores=scores), provenance())
+    page = Page(tmp_path / "report.html")
+    check_self_contained(page)
+    assert "Histogram of the scores of 6 patches; 2 of them are ranked" in page.values("aria-label")
+    bars = [kind for kind in page.values("class") if kind in ("all", "ranked")]
+    assert bars.count("ranked") == 2
+    for text in ("Highest score", "0.5000 nats", "Median", "0.1750 nats"):
+        assert text in page.text
+
+
+def test_a_cohort_has_one_histogram_over_all_slides(tmp_path):
+    results = [result(tmp_path / n, 1, slide=slide_record(n), scores=[0.5, 0.1]) for n in ("a", "b")]
+    write_cohort_report(tmp_path / "report.html", results, provenance(), packages=[results[0].packages[0]])
+    page = Page(tmp_path / "report.html")
+    check_self_contained(page)
+    assert "Histogram of the scores of 4 patches; 1 of them are ranked" in page.values("aria-label")
+    assert "<script" not in page.source
+
+
+@pytest.mark.parametrize("scores", [[], [0.0], [0.0, 0.0]])
+def test_no_histogram_of_nothing(tmp_path, scores):
+    write_slide_report(tmp_path / "report.html", result(tmp_path, 0, scores=scores), provenance())
+    assert "Patch scores" not in Page(tmp_path / "report.html").text
+
+
+@pytest.mark.parametrize(
+    ("scores", "ranked"),
+    [([1.0], [1.0]), ([0.1, 0.2, 0.3], []), ([0.3] * 50, [0.3] * 50), ([1e-9, 5.0], [5.0]), ([0.2], [0.9])],
+)
+def test_bars_stand_for_counts_and_stay_inside(scores, ranked):
+    histogram = Histogram.of(scores, ranked)
+    tall = histogram.base - histogram.top
+    assert sum(round(bar.height / tall * histogram.highest) for bar in histogram.bars) == len(scores)
+    for bar in histogram.bars:
+        assert histogram.left <= bar.x
+        assert bar.x + bar.width <= histogram.width
+        assert histogram.top - 1e-9 <= bar.y
+        assert bar.y + bar.height <= histogram.base + 1e-9
+    assert histogram.ticks[-1].text == f"{max(scores):.3g}"
+    assert (histogram.count, histogram.ranked) == (len(scores), len(ranked))
 
 
 def test_cohort_of_failures_only(tmp_path):

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PLATFORM_MODEL = Path("/opt/ml/model")
-_SHIPPED_MODEL = Path(__file__).parents[2] / "weights"
+PLATFORM_MODEL = Path("/opt/ml/model")
+SHIPPED_MODEL = Path(__file__).parents[2] / "weights"
 
 
 def _describe(wanted: bool) -> None:
@@ -268,7 +268,7 @@ def find_model(choice: Path | None) -> Path:
 
     if choice is not None:
         return choice
-    return _PLATFORM_MODEL if holds_model(_PLATFORM_MODEL) else _SHIPPED_MODEL
+    return PLATFORM_MODEL if holds_model(PLATFORM_MODEL) else SHIPPED_MODEL
 
 
 def _check_output(output: Path) -> None:

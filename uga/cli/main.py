@@ -11,6 +11,7 @@ from uga.cli.export_patches import export_patches
 from uga.cli.finetune import finetune
 from uga.cli.infer import infer
 from uga.cli.rank import rank
+from uga.cli.review import review
 from uga.cli.simulate import simulate
 from uga.cli.train import train
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(infer)
 app.command()(rank)
 app.command()(export_patches)
+app.command()(review)
 app.command()(evaluate)
 app.command()(demo)
 app.command()(train)

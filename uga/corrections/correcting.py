@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from uga.corrections.correction import Kind
     from uga.corrections.package import Package
+    from uga.corrections.predictor import Predictor
     from uga.corrections.refusals import Refusals
-    from uga.model.folder import Model
 
     UInt8 = NDArray[np.uint8]
 
@@ -76,7 +76,7 @@ def correcting_files(package: Package, refusals: Refusals) -> list[Path]:
 
 
 def correct(
-    package: Package, files: Sequence[Path], on_slide: Sequence[Reading], model: Model, refusals: Refusals
+    package: Package, files: Sequence[Path], on_slide: Sequence[Reading], model: Predictor, refusals: Refusals
 ) -> Correction | None:
     """The correction of a package; None if it is as predicted, or if one of its files is refused.
 
@@ -91,8 +91,10 @@ def correct(
         UserError: the package as a whole cannot be used.
     """
     package.verify(model)
-    prediction = _prediction(package, model)
-    own = [refusals.attempt(path, partial(_read, package, path, model)) for path in files]
+    package.check_accepted()
+    files = [path for path in files if not package.supersedes(path)]
+    prediction = predicted_labels(package, model)
+    own = [refusals.attempt(path, partial(read_file, package, path, model)) for path in files]
     changed = [reading for reading in (*own, *on_slide) if reading is not None and reading.changes(prediction)]
     if None in own:
         for reading in changed:
@@ -105,9 +107,14 @@ def correct(
     if len({reading.labels.tobytes() for reading in changed}) > 1:
         names = " and ".join(str(reading.source) for reading in changed)
         raise UserError(f"{package.folder} is corrected by {names}, which differ; keep the one that counts.")
-    if changed:
-        return _correction(package, prediction, changed[0])
     review = package.record.review
+    if changed:
+        if review is not None and review.state == "confirmed":
+            raise UserError(
+                f"{package.folder} was confirmed as predicted, but {changed[0].source} says otherwise; remove that "
+                "file, or review the patch again."
+            )
+        return _correction(package, prediction, changed[0])
     if review is None:
         return None
     if review.state == "corrected":
@@ -115,8 +122,12 @@ def correct(
     return _correction(package, prediction, Reading(package.prediction_file, "png", prediction, is_own=True))
 
 
-def _prediction(package: Package, model: Model) -> UInt8:
-    """What the model predicted; from the outlines if the label map was painted over."""
+def predicted_labels(package: Package, model: Predictor) -> UInt8:
+    """What the model predicted, uint8 (h, w); from the outlines if the label map was painted over.
+
+    Raises:
+        UserError: both were changed.
+    """
     files = package.record.files
     if package.is_exported(package.prediction_file, files.prediction):
         return package.read_labels(package.prediction_file, model)
@@ -128,7 +139,12 @@ def _prediction(package: Package, model: Model) -> UInt8:
     )
 
 
-def _read(package: Package, path: Path, model: Model) -> Reading:
+def read_file(package: Package, path: Path, model: Predictor) -> Reading:
+    """The label map that a file in or beside a package draws of it.
+
+    Raises:
+        UserError: it cannot be used.
+    """
     if path.suffix.lower() == LABELS_SUFFIX:
         labels = package.read_labels(path, model)
         values = set(np.unique(labels).tolist())

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from uga.annotations.shapes import Shape
     from uga.corrections.correction import Kind
     from uga.corrections.package import Package
+    from uga.corrections.predictor import Predictor
     from uga.geometry import Grid, GridRegion
-    from uga.model.folder import Model
 
     UInt8 = NDArray[np.uint8]
 
@@ -38,7 +38,7 @@ IGNORE_CLASS = "Ignore*"
 """QuPath's class for area to be left out: not judged."""
 
 
-def class_values(model: Model) -> dict[str, int]:
+def class_values(model: Predictor) -> dict[str, int]:
     """Class name of a shape -> label value.
 
     The model's labels; both spellings of tumour, as drawing tools bring one and models have the other; QuPath's classes
@@ -61,7 +61,7 @@ def kind_of(path: Path) -> Kind:
 class Outlines:
     """A file with shapes on a slide, or on a patch's picture taken as a slide; label maps of any patch of it."""
 
-    def __init__(self, path: Path, grid: Grid, model: Model) -> None:
+    def __init__(self, path: Path, grid: Grid, model: Predictor) -> None:
         """Read and check the file.
 
         Raises:
@@ -90,7 +90,7 @@ class Outlines:
         return labels if judged.any() else None
 
 
-def package_labels(package: Package, model: Model) -> UInt8:
+def package_labels(package: Package, model: Predictor) -> UInt8:
     """The label map that a package's ``annotation.geojson`` draws, uint8 (size_px, size_px).
 
     Raises:

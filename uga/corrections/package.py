@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from uga.model.folder import Model
+    from uga.corrections.predictor import Predictor
     from uga.output.schema import PackageFile
 
 CORRECTION_FILE = "correction.png"
@@ -87,7 +87,26 @@ class Package:
         accepted = None if review is None else review.correction_sha256
         return file == self.correction_file and file.is_file() and sha256_file(file) == accepted
 
-    def read_labels(self, file: Path, model: Model) -> NDArray[np.uint8]:
+    def supersedes(self, file: Path) -> bool:
+        """Whether a reviewer's label map has taken the place of a file of another tool, as the file is now."""
+        review = self.record.review
+        superseded = None if review is None or review.superseded is None else review.superseded.get(file.name)
+        return superseded is not None and sha256_file(file) == superseded
+
+    def check_accepted(self) -> None:
+        """Refuse a label map that was changed after a reviewer had accepted it.
+
+        Raises:
+            UserError: it was, or it is gone.
+        """
+        review = self.record.review
+        if review is not None and review.correction_sha256 is not None and not self.is_accepted(self.correction_file):
+            raise UserError(
+                f"{self.correction_file} is not what {review.reviewer} accepted any more; open the patch in "
+                "`uga review` and accept or skip it."
+            )
+
+    def read_labels(self, file: Path, model: Predictor) -> NDArray[np.uint8]:
         """A label map of the patch, uint8 (size_px, size_px).
 
         Raises:
@@ -95,7 +114,7 @@ class Package:
         """
         return read_label_map(file, self.record.size_px, self.record.size_px, model.labels, model.tumour_label)
 
-    def verify(self, model: Model) -> None:
+    def verify(self, model: Predictor) -> None:
         """Check model, labels, geometry and picture.
 
         Raises:
@@ -112,7 +131,7 @@ class Package:
                 "slide or was edited; put the exported one back."
             )
 
-    def _check_model(self, model: Model) -> None:
+    def _check_model(self, model: Predictor) -> None:
         record = self.record
         if record.model.sha256 != model.sha256:
             raise UserError(

@@ -34,7 +34,7 @@ def read_rgb(path: Path, width: int, height: int) -> UInt8:
     Raises:
         UserError: no such PNG, or of another size.
     """
-    return _decode(path, width, height)[..., :3]
+    return _decode(path, width, height, "RGB")
 
 
 def label_palette(labels: Mapping[str, int], tumour_label: str) -> dict[int, Colour]:
@@ -66,7 +66,12 @@ def read_label_map(path: Path, width: int, height: int, labels: Mapping[str, int
     Raises:
         UserError: not a PNG, of another size, of 16 bits, transparent, or with a colour that is no label.
     """
+    palette = label_palette(labels, tumour_label)
     pixels = _decode(path, width, height)
+    if pixels.ndim == 2:  # greys: the usual case, and much faster
+        if set(np.unique(pixels).tolist()) <= palette.keys():
+            return pixels
+        pixels = np.dstack([pixels, pixels, pixels, np.full_like(pixels, _OPAQUE)])
     see_through = pixels[..., 3] != _OPAQUE
     if see_through.any():
         x, y = _first(see_through)
@@ -74,7 +79,6 @@ def read_label_map(path: Path, width: int, height: int, labels: Mapping[str, int
             f"{path} is transparent at x = {x}, y = {y}; fill what shows through with black for background or "
             "white for not judged, and save it without transparency."
         )
-    palette = label_palette(labels, tumour_label)
     values = {_code((value, value, value)): value for value in palette}
     values |= {_code(colour): value for value, colour in palette.items()}
     codes = pixels[..., :3].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
@@ -87,8 +91,11 @@ def read_label_map(path: Path, width: int, height: int, labels: Mapping[str, int
     return table[inverse].reshape(codes.shape)
 
 
-def _decode(path: Path, width: int, height: int) -> UInt8:
-    """RGBA (height, width, 4), uint8; the header is checked before a pixel is decoded."""
+def _decode(path: Path, width: int, height: int, mode: str | None = None) -> UInt8:
+    """The pixels, uint8; the header is checked before one is decoded.
+
+    With a mode as that has them; else greyscale (height, width) as it is, everything else as RGBA (height, width, 4).
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_HEADER_BYTES)
@@ -104,7 +111,7 @@ def _decode(path: Path, width: int, height: int) -> UInt8:
                 raise UserError(f"{path} has {depth} bits per channel; save it with 8.")
             file.seek(0)
             with Image.open(file, formats=["PNG"]) as image:
-                return np.array(image.convert("RGBA"))
+                return np.array(image if mode is None and _is_plain_grey(image) else image.convert(mode or "RGBA"))
     except OSError as error:
         reason = error.strerror or "the file is damaged"
         raise UserError(f"{path} cannot be read ({reason}); save it again.") from error
@@ -112,6 +119,10 @@ def _decode(path: Path, width: int, height: int) -> UInt8:
         raise UserError(f"{path} is far larger than any patch; export the patch again.") from error
     except (ValueError, SyntaxError) as error:  # what Pillow makes of a damaged chunk
         raise UserError(f"{path} cannot be read (the file is damaged); save it again.") from error
+
+
+def _is_plain_grey(image: Image.Image) -> bool:
+    return image.mode == "L" and "transparency" not in image.info
 
 
 def _unknown(

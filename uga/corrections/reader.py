@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from uga.corrections.correction import Correction
     from uga.corrections.outlines import Outlines
     from uga.corrections.package import Package
-    from uga.model.folder import Model
+    from uga.corrections.predictor import Predictor
 
 _Corrected = tuple["Package", "Correction"]
 
 
-def read_corrections(folder: Path, model: Model) -> CorrectionSet:
+def read_corrections(folder: Path, model: Predictor) -> CorrectionSet:
     """Find, verify and read every correction below a folder.
 
     A package is corrected by its ``correction.png``, its changed ``annotation.geojson``, ``image.geojson``, a
@@ -92,12 +92,16 @@ def _readings(package: Package, outlines: Iterable[Outlines]) -> list[Reading]:
 
 
 def _correct(
-    package: Package, beside: list[Path], drawn: list[Reading], model: Model, refusals: Refusals
+    package: Package, beside: list[Path], drawn: list[Reading], model: Predictor, refusals: Refusals
 ) -> Correction | None:
     """The correction of a package, None if there is none; a package nobody has touched is not looked into further."""
     review = package.record.review
     if review is not None and review.state == "skipped":
         return None
+    if review is not None and review.state == "started":
+        raise UserError(
+            f"{package.folder} was begun by {review.reviewer} but not accepted; accept or skip it in `uga review`."
+        )
     files = [*correcting_files(package, refusals), *beside]
     return correct(package, files, drawn, model, refusals) if files or drawn or review is not None else None
 

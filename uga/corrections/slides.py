@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from uga.corrections.package import Package
+    from uga.corrections.predictor import Predictor
     from uga.corrections.refusals import Refusals
-    from uga.model.folder import Model
     from uga.output.schema import SlideRecord
 
 LABELS_SUFFIX = ".png"
@@ -34,7 +34,7 @@ def files_beside(files: Iterable[Path], packages: Iterable[Path]) -> dict[Path, 
 
 
 def slide_outlines(
-    files: Iterable[Path], packages: Sequence[Package], model: Model, refusals: Refusals
+    files: Iterable[Path], packages: Sequence[Package], model: Predictor, refusals: Refusals
 ) -> dict[SlideRecord, list[Outlines]]:
     """The annotation files of slides, read, by slide; what cannot be read or assigned is refused.
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 
 from uga.corrections.correction import UNKNOWN_CENTRE
@@ -16,6 +15,7 @@ from uga.model.card import RESEARCH_USE
 from uga.output import pictures
 from uga.output.colours import heat, heat_stops, label_colours
 from uga.output.files import write_atomic
+from uga.output.report import page_template
 from uga.output.schema import NOT_JUDGED
 from uga.ranking import to_uint8
 
@@ -77,10 +77,7 @@ def write_reports(folder: Path, report: FinetuningReport, album: Album, model: M
     """Write both reports into ``folder``; ``album`` has the pictures of ``report.corrections``, in that order."""
     display_max = pictures.display_max([values for entry in album.entries for values in entry.uncertainties])
     colours = label_colours(model.labels, model.tumour_label)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("finetuning.html.j2").render(
+    page = page_template(_TEMPLATES, "finetuning.html.j2").render(
         report=report,
         notice=RESEARCH_USE,
         rows=_rows(report),

@@ -137,6 +137,7 @@ class PackageWriter:
             model=self.model,
             uncertainty=self.uncertainty,
             labels=dict(self.labels),
+            tumour_label=self.tumour_label,
             spacing_um=self.grid.spacing_um,
             size_px=region.width,
             grid_x=region.x,

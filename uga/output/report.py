@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from uga.model.card import RESEARCH_USE
 from uga.output import pictures
 from uga.output.colours import heat, heat_stops, label_colours
 from uga.output.files import write_atomic
+from uga.output.histogram import Histogram
 from uga.output.package import RECORD_FILE
 from uga.output.schema import PatchRecord
 
@@ -30,7 +33,9 @@ REPORT_FILE = "report.html"
 _OVERVIEW_PX = 1000
 _THUMBNAIL_PX = 240
 _PATCH_PX = 420
-_TEMPLATES = Path(__file__).parent / "templates"
+_SMALLEST_SCORE = 1e-12
+_SCRIPT = "report.js"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class SlideResult:
 
     ``segmentation`` and ``uncertainty`` are the written pyramids, ``packages`` the annotation packages by rank,
     ``thumbnail`` the whole slide in RGB at any size, ``facts`` lines for the table under the title, such as areas,
-    and ``report`` the slide's own page, to which a cohort page links.
+    ``scores`` the mean scores of all its patches with tissue, and ``report`` the slide's own page, to which a cohort
+    page links.
     """
 
     slide: SlideRecord
@@ -68,6 +74,7 @@ class SlideResult:
     packages: Sequence[Path] = ()
     thumbnail: NDArray[np.uint8] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    scores: Sequence[float] = ()
     report: Path | None = None
 
 
@@ -103,6 +110,7 @@ def write_slide_report(path: Path, result: SlideResult, provenance: Provenance) 
         title=result.slide.id,
         slide=result.slide,
         facts=result.facts,
+        scores=result.scores,
         overviews=[(name, pictures.jpeg_uri(picture)) for name, picture in overviews],
     )
 
@@ -128,7 +136,8 @@ def write_cohort_report(
     display_max = pictures.display_max(list(_uncertainties(records)))
     rows = [_row(result, path.parent, provenance) for result in results]
     title = f"{len(results)} slide{'' if len(results) == 1 else 's'}"
-    _render(path, provenance, display_max, records, title=title, rows=rows, failures=failures)
+    scores = [score for result in results for score in result.scores]
+    _render(path, provenance, display_max, records, title=title, rows=rows, failures=failures, scores=scores)
 
 
 def _render(
@@ -136,25 +145,42 @@ def _render(
     provenance: Provenance,
     display_max: int,
     records: Sequence[tuple[Path, PatchRecord]],
+    *,
+    scores: Sequence[float],
     **content: Any,  # noqa: ANN401 - what the template shows
 ) -> None:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
     defaults: dict[str, Any] = {"slide": None, "facts": {}, "overviews": [], "rows": [], "failures": []}
-    page = environment.get_template("report.html.j2").render(
+    ranked = [record.patch.score_mean for _, record in records]
+    script = (TEMPLATES / _SCRIPT).read_text("utf-8")
+    page = page_template(TEMPLATES, "report.html.j2").render(
         **(defaults | content),
         provenance=provenance,
         notice=RESEARCH_USE,
+        unit="" if provenance.uncertainty.unit == "1" else f" {provenance.uncertainty.unit}",
         cards=[
             _card(rank, folder, record, path.parent, provenance, display_max)
+            | {"share": 100 * record.patch.score_mean / max(*ranked, *scores, _SMALLEST_SCORE)}
             for rank, (folder, record) in enumerate(records, start=1)
         ],
+        histogram=Histogram.of(scores, ranked),
         several_slides=content.get("slide") is None,
+        script=script,
+        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         heat_stops=heat_stops(),
         scale_end=display_max / 255 * provenance.uncertainty.full_scale,
     )
     write_atomic(path, page.encode())
+
+
+def page_template(folder: Path, name: str) -> jinja2.Template:
+    """A page's template; it may include what all pages share, such as ``page.css``."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def _row(result: SlideResult, root: Path, provenance: Provenance) -> dict[str, Any]:

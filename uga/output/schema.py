@@ -180,15 +180,19 @@ class PackageFiles(Record):
 
 
 class Review(Record):
-    """What a reviewer decided about a package; nothing is learnt from a skipped one.
+    """What a reviewer decided about a package, by last word.
 
-    ``correction_sha256`` is the hash of the ``correction.png`` that was accepted.
+    ``started`` is work that was saved but not accepted; ``corrected`` and ``confirmed`` were accepted, the latter with
+    the labels as predicted. Nothing is learnt from ``started`` and ``skipped``. ``correction_sha256`` is the hash of
+    the ``correction.png`` that was accepted. ``superseded`` are files of other tools, by name, with the hashes they had
+    when the reviewer's label map took their place.
     """
 
-    state: Literal["corrected", "confirmed", "skipped"]
+    state: Literal["started", "corrected", "confirmed", "skipped"]
     reviewer: str
     at: AwareDatetime
     correction_sha256: Sha256 | None = None
+    superseded: dict[str, Sha256] | None = None
 
 
 class PatchRecord(Record):
@@ -205,6 +209,7 @@ class PatchRecord(Record):
     model: ModelRecord
     uncertainty: UncertaintyRecord
     labels: dict[str, Annotated[int, Field(ge=0, lt=NOT_JUDGED)]]
+    tumour_label: str
     not_judged: int = NOT_JUDGED
     spacing_um: Annotated[float, Field(gt=0)]
     size_px: Pixels
@@ -215,6 +220,12 @@ class PatchRecord(Record):
     patch: RankedPatch
     files: PackageFiles
     review: Review | None = None
+
+    @model_validator(mode="after")
+    def _names_its_tumour(self) -> Self:
+        if self.tumour_label not in self.labels:
+            raise ValueError(f"tumour_label {self.tumour_label!r} is none of the labels")
+        return self
 
 
 class InputRecord(SlideRecord):
