@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TOP = 20
+_RANKING = ("--top", _TOP, "--patch", 512)
 _CERTAIN = (0.8, 0.95, 0.99)
 
 
 def profiles(work: Path, _: int) -> dict[str, Any]:
     """Every profile and precision on ten slides of five centres, against fp32 in torch with half overlap."""
-    slides = work / "slides" / "quality"
+    slides = work / "slides" / "ten"
     make_cohort(slides, _specs())
-    outputs = work / "quality"
+    outputs = work / "ten"
     reference = _run(slides, outputs, "reference fp32", "--engine", "torch", "--precision", "fp32")
     cases = {
         "reference": (),
@@ -44,16 +45,16 @@ def profiles(work: Path, _: int) -> dict[str, Any]:
 
 def cascade(work: Path, _: int) -> dict[str, Any]:
     """Two folds everywhere, five where a pixel is not certain; against all five everywhere in the same arithmetic."""
-    slides = work / "slides" / "quality"
+    slides = work / "slides" / "ten"
     make_cohort(slides, _specs())
-    outputs = work / "quality"
+    outputs = work / "ten"
     all_five = _run(slides, outputs, "five", "--engine", "openvino")
     rows = [_row("five folds", slides, outputs, "five", all_five, all_five, against="five")]
     for certain in _CERTAIN:
         name = f"cascade {certain:g}"
         output = outputs / name
         shutil.rmtree(output, ignore_errors=True)
-        found = worker("cascade", slides, output, DEMO, certain, "--top", _TOP)
+        found = worker("cascade", slides, output, DEMO, certain, *_RANKING)
         row = _row(f"cascade, certain at {certain:g}", slides, outputs, name, found, all_five, against="five")
         rows.append({**row, "passes_share": found.said["passes"] / (5 * found.said["windows"])})
     return {"rows": rows}
@@ -62,7 +63,7 @@ def cascade(work: Path, _: int) -> dict[str, Any]:
 def _specs() -> list[SlideSpec]:
     return [
         SlideSpec(
-            seed=3_000_000 + number, centre_id=centre, lesion=lesion, width_um=3000.0, height_um=3000.0, node_um=2200.0
+            seed=3_000_000 + number, centre_id=centre, lesion=lesion, width_um=2000.0, height_um=2000.0, node_um=1500.0
         )
         for centre in range(1, 6)
         for number, lesion in enumerate((LesionClass.MACRO, LesionClass.MICRO))
@@ -73,7 +74,7 @@ def _run(slides: Path, outputs: Path, name: str, *options: str) -> Run:
     print(f"quality: {name}", flush=True)
     output = outputs / name
     shutil.rmtree(output, ignore_errors=True)
-    return worker("infer_all", slides, output, DEMO, "--top", _TOP, *options)
+    return worker("infer_all", slides, output, DEMO, *_RANKING, *options)
 
 
 def _row(

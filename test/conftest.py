@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from model_helpers import make_trained_folder
+
+# The first example of a test pays for imports and caches, and machines are busy: no test is about time.
+settings.register_profile("uga", deadline=None)
+settings.load_profile("uga")
 
 
 @pytest.fixture(scope="session")

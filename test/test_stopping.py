@@ -23,7 +23,7 @@ def test_sigterm_leaves_no_output(tmp_path: Path, tiny_model: Path, stage: str) 
     write_tiff(tmp_path / "in" / "a.tif", tissue_like(1800, 1800))
     arguments = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--model", tiny_model, "--patch", 64]
     running = subprocess.Popen(
-        [sys.executable, str(ROOT / "process.py"), *map(str, [*arguments, "--top", 100, "--exclusion", "none"])],
+        [sys.executable, str(ROOT / "process.py"), *map(str, [*arguments, "--top", 1000, "--exclusion", "none"])],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     deadline = time.monotonic() + 120

@@ -26,7 +26,7 @@ class Recorder:
         return self.pixels[area]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     width=st.integers(20, 500),
     height=st.integers(20, 400),

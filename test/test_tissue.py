@@ -29,7 +29,7 @@ def masked(cells, cell_px=8, spare=3):
     return TissueMask(Grid(1.0, 2.0, 2.0, width, height), cell_px, cells)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     seed=st.integers(0, 200),
     cell_px=st.integers(1, 9),

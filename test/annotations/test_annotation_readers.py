@@ -346,7 +346,7 @@ def test_too_many_points(file, text, monkeypatch):
 
 
 @pytest.mark.parametrize("text", [XML, GEOJSON, polygons_json(polygon_item(TRIANGLE, "t"))])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_told_or_harmless(file, text, data):
     damaged = bytearray(text.encode())

@@ -50,14 +50,14 @@ def on_slide(exterior, grid=GRID):
     return bool((exterior.max(axis=0) > 0).all() and (exterior.min(axis=0) < size).all())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(exterior=star_rings().filter(on_slide))
 def test_pixels_whose_centres_lie_inside(exterior):
     expected = fill([exterior / (GRID.scale_x, GRID.scale_y)], (GRID.height, GRID.width))
     np.testing.assert_array_equal(labels_of(shape(exterior)) == 2, expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rings=st.lists(star_rings(), min_size=1, max_size=6),
     names=st.lists(st.sampled_from(["tumour", "STROMA", "background"]), min_size=6, max_size=6),
@@ -81,7 +81,7 @@ def test_tiles_are_parts_of_the_whole(rings, names, mpp, size):
     np.testing.assert_array_equal(whole, painted, "later shapes paint over earlier ones")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(first=star_rings().filter(on_slide), hole_share=st.floats(0.1, 0.9), turned=st.booleans())
 def test_holes_show_what_lies_below(first, hole_share, turned):
     centre = first.mean(axis=0)
@@ -96,7 +96,7 @@ def test_holes_show_what_lies_below(first, hole_share, turned):
     np.testing.assert_array_equal(labels, expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     corners=st.lists(st.integers(0, 47), min_size=4, max_size=10, unique=True).map(sorted),
     cut=st.integers(2, 8),

@@ -50,7 +50,7 @@ def check_round_trip(labels, x, y, mpp, file_format, folder):
 
 @pytest.mark.parametrize("mpp", SPACINGS)
 @pytest.mark.parametrize("file_format", FORMATS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(labels=label_maps, x=st.integers(0, 2900), y=st.integers(0, 2900))
 def test_label_map_comes_back(tmp_path, file_format, mpp, labels, x, y):
     check_round_trip(labels, x, y, mpp, file_format, tmp_path)

@@ -31,7 +31,7 @@ from uga.geometry import GridRegion
 LABEL_MAPS = hnp.arrays(np.uint8, (9, 9), elements=st.integers(0, 2))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     way=st.sampled_from(sorted(WAYS)),
     before=LABEL_MAPS,

@@ -82,7 +82,7 @@ def test_a_region_is_normalised_as_part_of_the_whole():
     assert torch.equal(zscore.apply(rgb[10:30, 5:25], statistics), whole[:, 10:30, 5:25])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(1, 39), max_size=4), masked=st.booleans())
 def test_statistics_do_not_depend_on_the_tiles(seed, cuts, masked):
     rng = np.random.default_rng(seed)

@@ -41,7 +41,7 @@ def check_outlines(mask):
             assert all((a[0] == 0) != (b[0] == 0) for a, b in pairwise(steps)), "no collinear vertices"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(masks)
 def test_filled_outlines_are_the_mask(mask):
     check_outlines(mask)

@@ -84,7 +84,7 @@ def test_annotation_is_the_prediction(tmp_path, mpp):
     np.testing.assert_array_equal(rasterised(package), patch_arrays(1, SIZE)[1])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(labels=hnp.arrays(np.uint8, (9, 9), elements=st.integers(0, 2)), mpp=st.floats(0.1, 1.0))
 def test_annotation_is_any_prediction(tmp_path_factory, labels, mpp):
     folder = tmp_path_factory.mktemp("package")

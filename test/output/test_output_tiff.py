@@ -46,7 +46,7 @@ label_maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_s
 splits = st.lists(st.integers(0, 75), max_size=6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(picture=label_maps, bands=splits, threads=st.integers(1, 3))
 def test_labels_read_back_whatever_the_bands(tmp_path_factory, picture, bands, threads):
     folder = tmp_path_factory.mktemp("labels")
@@ -70,7 +70,7 @@ def test_file_does_not_depend_on_the_number_of_threads(tmp_path):
     assert files[0] == files[1] == files[2]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     picture=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=60)),
     bands=splits,
@@ -83,7 +83,7 @@ def test_gray_is_reduced_by_the_mean(tmp_path_factory, picture, bands):
         expected = halve_mean(expected)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(width=st.integers(1, 90), height=st.integers(1, 90), bands=splits, seed=st.integers(0, 99))
 def test_rgb_is_the_same_file_whatever_the_bands(tmp_path_factory, width, height, bands, seed):
     picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -94,7 +94,7 @@ def test_rgb_is_the_same_file_whatever_the_bands(tmp_path_factory, width, height
         assert slide.level_dimensions[0] == (width, height)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data(), kind=st.sampled_from(["labels", "rgb"]), width=st.sampled_from([5, 40, 65]))
 def test_append_blank_is_append_of_one_colour(tmp_path_factory, data, kind, width):
     shape = (3,) if kind == "rgb" else ()

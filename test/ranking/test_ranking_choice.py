@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ranking_helpers import PATCH, make_candidate, pools
 
@@ -25,7 +25,6 @@ def test_the_choice_is_greedy_and_never_overlaps(corners: list[tuple[int, int, f
     assert [c.score_mean for c in chosen] == sorted((c.score_mean for c in chosen), reverse=True)
 
 
-@settings(deadline=None)
 @given(
     pool=pools(),
     strategy=STRATEGIES,
@@ -55,7 +54,6 @@ def test_every_strategy_keeps_the_rules(
     assert rank(shuffled, top=top, strategy=strategy, scope=scope, seed=3, per_slide_cap=cap) == ranked
 
 
-@settings(deadline=None)
 @given(pool=pools(), strategy=STRATEGIES, top=st.integers(0, 12))
 def test_a_larger_budget_adds_to_a_smaller_one(pool: list[Candidate], strategy: Strategy, top: int) -> None:
     smaller = rank(pool, top=top, strategy=strategy, seed=5)

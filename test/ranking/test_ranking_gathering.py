@@ -46,7 +46,7 @@ class Maps:
         return values[region.y : region.y_end, region.x : region.x_end]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     width=st.integers(1, 70),
     height=st.integers(1, 70),

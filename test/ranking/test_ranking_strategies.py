@@ -2,7 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from ranking_helpers import PATCH, make_candidate, with_extra
@@ -115,7 +115,6 @@ def test_power_noise_of_a_large_beta_keeps_the_order() -> None:
     assert noised == sorted(noised)
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 30), seed=st.integers(0, 99))
 def test_farthest_first_takes_each_once_and_spreads(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ CANDIDATE = st.builds(
 EXTRA = st.fixed_dictionaries({"entropy": NUMBER, "entropy of tumour, solid": NUMBER})
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(candidates=st.lists(CANDIDATE, max_size=5))
 def test_scores_come_back_exactly(tmp_path: Path, candidates: list[Candidate]) -> None:
     write_scores(tmp_path, candidates)
@@ -43,7 +43,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path, text: str | None) -> None:
         read_scores(tmp_path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(candidates=st.lists(st.builds(lambda c, extra: replace(c, extra=extra), CANDIDATE, EXTRA), max_size=5))
 def test_extra_scores_come_back_exactly(tmp_path: Path, candidates: list[Candidate]) -> None:
     write_scores(tmp_path, candidates)

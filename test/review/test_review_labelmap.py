@@ -27,7 +27,7 @@ def raw_png(width, height, *, depth=8, colour=0, interlace=0, rows=None):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(hnp.arrays(np.uint8, (9, 9), elements=st.sampled_from(sorted(VALUES))))
 def test_any_label_map_survives(labels):
     np.testing.assert_array_equal(decode_upload(encode_png(labels), 9, VALUES), labels)

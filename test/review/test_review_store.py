@@ -134,7 +134,7 @@ def test_background_and_not_judged_alone_can_be_accepted_and_learnt(work):
     np.testing.assert_array_equal(learnt(work.folder)[work.package.name], labels)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["edit", "edit", "undo", "redo", "reload"]), max_size=14))
 def test_undo_and_redo_work_after_any_reload(tmp_path_factory, actions):
     """Against a list in memory; a reload is a store of its own."""

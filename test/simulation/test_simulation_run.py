@@ -98,9 +98,9 @@ def test_cells_that_correct_the_same_patches_share_one_training(experiment):
 
 
 def test_a_second_run_does_nothing_and_a_larger_grid_adds_to_it(experiment, tmp_path):
-    out = experiment / "out"
+    out = shutil.copytree(experiment / "out", tmp_path / "out")
     before, results = stamps(out), (out / "results.csv").read_bytes()
-    assert simulate(request(experiment / "config.toml", out)) is ExitCode.OK
+    assert simulate(request(experiment / "config.toml", out, data=experiment)) is ExitCode.OK
     assert stamps(out) == before
     assert (out / "results.csv").read_bytes() == results
     larger = tmp_path / "larger.toml"
@@ -110,7 +110,7 @@ def test_a_second_run_does_nothing_and_a_larger_grid_adds_to_it(experiment, tmp_
     assert {name: after[name] for name in before} == before
     assert set(after) == {*before, "reference-001-seed0"}
     assert {point.strategy for point in summary(out).points} == {None, Strategy.MEAN, Strategy.SUM, Strategy.REFERENCE}
-    assert simulate(request(experiment / "config.toml", out, only_report=True)) is ExitCode.OK
+    assert simulate(request(experiment / "config.toml", out, data=experiment, only_report=True)) is ExitCode.OK
     assert (out / "results.csv").read_bytes() == results
 
 

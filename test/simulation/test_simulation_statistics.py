@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uga.evaluation import bootstrap
@@ -40,7 +40,6 @@ def test_seeds_are_drawn_with_replacement() -> None:
     np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.08)
 
 
-@settings(deadline=None)
 @given(
     counts=st.lists(st.tuples(*[st.integers(0, 50)] * 3), min_size=1, max_size=6),
     data=st.data(),

@@ -19,7 +19,7 @@ def area_mean(pixels, ratio_y, ratio_x, y, x):
     return total / area
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     ratio_y=st.floats(0.9991, 5.7),
     ratio_x=st.floats(0.9991, 5.7),

@@ -39,7 +39,7 @@ def test_both_readers_are_meant(slides):
         assert slide.mpp.x == pytest.approx(0.5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     spacing_um=st.floats(0.5, 4.5),
     x=st.integers(-30, 330),

@@ -29,7 +29,7 @@ def tiled(tmp_path_factory):
     return path
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(x=st.integers(-40, WIDTH), y=st.integers(-40, HEIGHT), w=st.integers(1, 90), h=st.integers(1, 90))
 def test_region_equals_the_mask_there_and_background_outside(tiled, x, y, w, h):
     padded = np.zeros((HEIGHT + 260, WIDTH + 260), np.uint8)

@@ -62,7 +62,7 @@ def test_same_seed_same_patches_whatever_the_order():
     assert plan_patches(surveys, options) != plan_patches(surveys, options.model_copy(update={"seed": 6}))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     y=st.integers(0, CELLS - 1), x=st.integers(0, CELLS - 1), size=st.integers(1, 15), glass_to=st.integers(0, CELLS)
 )

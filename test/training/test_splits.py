@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uga.errors import UserError
@@ -16,7 +16,6 @@ def _origins(patients: dict[str, int], strata: dict[str, str] | None = None) -> 
     }
 
 
-@settings(deadline=None)
 @given(counts=st.lists(st.integers(1, 4), min_size=5, max_size=30), folds=st.integers(2, 5), seed=st.integers(0, 1000))
 def test_patients_stay_together_and_are_validated_once(counts, folds, seed):
     origins = _origins({f"p{i}": count for i, count in enumerate(counts)})

@@ -20,7 +20,7 @@ RENDERER = Renderer(SMALL)  # one for all examples, so that they find its cache 
 
 
 class TestDeterminism:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(data=st.data())
     def test_a_region_is_the_same_cut_from_the_whole(self, data):
         small = whole_slide(SMALL)
