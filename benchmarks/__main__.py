@@ -15,6 +15,7 @@ _PAGE = ROOT / "docs" / "performance.md"
 _BENCHMARKS = {
     "efficiency": comparisons.efficiency,
     "nnunet": comparisons.nnunet,
+    "agreement": comparisons.agreement,
     "tiatoolbox": comparisons.tiatoolbox,
     "scaling": growth.scaling,
     "files": growth.files,

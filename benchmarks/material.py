@@ -29,7 +29,7 @@ _NORMS = {"instance": "torch.nn.modules.instancenorm.InstanceNorm2d", "batch": "
 
 @dataclass(frozen=True)
 class Network:
-    """A network with random weights: what it predicts is noise, how long it takes is not."""
+    """A network with random weights and a bias: it predicts background everywhere, and takes the time it takes."""
 
     name: str
     features: tuple[int, ...]
@@ -86,6 +86,8 @@ def model_folder(work: Path, network: Network) -> Path:
             allow_init=True,
             deep_supervision=True,
         )
+        with torch.no_grad():
+            built.decoder.seg_layers[-1].bias[0] = 20.0
         checkpoint = {
             "network_weights": built.state_dict(),
             "init_args": {"configuration": CONFIGURATION, "fold": fold},

@@ -87,8 +87,7 @@ def _nnunet(result: dict[str, Any]) -> str:
         "theirs",
         "theirs, s",
         "times as fast",
-        "labels equal",
-        "peak, MiB",
+        "peak, MiB, ours / theirs",
     )
     return _table(
         head,
@@ -101,8 +100,22 @@ def _nnunet(result: dict[str, Any]) -> str:
                 _THEIRS[row["theirs"]],
                 f"{row['theirs_s']:.1f}",
                 f"**{row['times']:.2f}**",
-                _share(row["labels_equal"]),
                 f"{row['ours_mib']:.0f} / {row['theirs_mib']:.0f}",
+            )
+            for row in result["rows"]
+        ],
+    )
+
+
+def _agreement(result: dict[str, Any]) -> str:
+    return _table(
+        ("ours", "mirroring", "mean of the folds' probabilities", "mean of the folds' logits"),
+        [
+            (
+                row["ours"],
+                "on" if row["mirroring"] else "off",
+                f"**{_share(row['folds_equal'], digits=3)}**",
+                _share(row["logits_equal"], digits=3),
             )
             for row in result["rows"]
         ],
@@ -210,6 +223,7 @@ def _share(value: float | None, digits: int = 2) -> str:
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "efficiency": _efficiency,
     "nnunet": _nnunet,
+    "agreement": _agreement,
     "tiatoolbox": _tiatoolbox,
     "scaling": _scaling,
     "files": _files,

@@ -63,6 +63,32 @@ def bands(model_folder: str, engine: str, precision: str, slide_file: str, mirro
 
 def nnunet(model_folder: str, slide_file: str, mirroring: str) -> dict[str, Any]:
     """nnU-Net's own predictor on the same pixels: preprocessing, windows, mean of the folds' logits, labels."""
+    predictor, image = _predictor(model_folder, slide_file, mirroring)
+    start = time.perf_counter()
+    labels = predictor.predict_single_npy_array(image, _PROPERTIES)
+    seconds = time.perf_counter() - start
+    np.save(Path(slide_file).with_name(f"labels-nnunet-{mirroring}-{Path(model_folder).name}.npy"), labels[0])
+    return {"seconds": seconds}
+
+
+def nnunet_folds(model_folder: str, slide_file: str, mirroring: str) -> dict[str, Any]:
+    """nnU-Net's own predictor fold by fold, and the mean of the probabilities, as ``nnUNetv2_ensemble`` takes it."""
+    predictor, image = _predictor(model_folder, slide_file, mirroring)
+    total = 0
+    for weights in list(predictor.list_of_parameters):
+        predictor.list_of_parameters = [weights]
+        _, probabilities = predictor.predict_single_npy_array(image, _PROPERTIES, None, None, True)
+        total = total + probabilities
+    labels = np.argmax(total, axis=0)[0].astype(np.uint8)
+    np.save(Path(slide_file).with_name(f"labels-nnunet-folds-{mirroring}-{Path(model_folder).name}.npy"), labels)
+    return {}
+
+
+_PROPERTIES = {"spacing": (999.0, 1.0, 1.0)}
+
+
+def _predictor(model_folder: str, slide_file: str, mirroring: str) -> tuple[Any, Any]:
+    """nnU-Net's predictor with all folds, and the pixels of a slide as it wants them."""
     from nnunetv2.inference import predict_from_raw_data
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -79,12 +105,7 @@ def nnunet(model_folder: str, slide_file: str, mirroring: str) -> dict[str, Any]
     predictor.initialize_from_trained_model_folder(str(model.path), model.folds)
     with open_slide(Path(slide_file)) as slide:
         pixels = slide.read(grid := slide.grid(1.0), grid.region)
-    image = pixels.transpose(2, 0, 1)[:, None].astype(np.float32)
-    start = time.perf_counter()
-    labels = predictor.predict_single_npy_array(image, {"spacing": (999.0, 1.0, 1.0)})
-    seconds = time.perf_counter() - start
-    np.save(Path(slide_file).with_name(f"labels-nnunet-{mirroring}-{model.path.name}.npy"), np.asarray(labels)[0])
-    return {"seconds": seconds}
+    return predictor, pixels.transpose(2, 0, 1)[:, None].astype(np.float32)
 
 
 def infer(slides: str, output: str, model_folder: str, *options: str) -> dict[str, Any]:
@@ -258,6 +279,7 @@ def main() -> None:
             passes,
             bands,
             nnunet,
+            nnunet_folds,
             infer,
             infer_all,
             cascade,
