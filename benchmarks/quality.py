@@ -63,7 +63,7 @@ def cascade(work: Path, _: int) -> dict[str, Any]:
 def _specs() -> list[SlideSpec]:
     return [
         SlideSpec(
-            seed=3_000_000 + number, centre_id=centre, lesion=lesion, width_um=2000.0, height_um=2000.0, node_um=1500.0
+            seed=3_000_000 + number, centre_id=centre, lesion=lesion, width_um=1600.0, height_um=1600.0, node_um=1200.0
         )
         for centre in range(1, 6)
         for number, lesion in enumerate((LesionClass.MACRO, LesionClass.MICRO))
