@@ -37,6 +37,11 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     return root
 
 
+def test_serving_is_not_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert uga("infer", "--input", tmp_path, "--output", tmp_path / "out", "--serve", "--parallel", 2) == 2
+    assert "leave out --parallel" in capsys.readouterr().err
+
+
 def test_a_cohort_is_ranked_per_centre(cohort: Path) -> None:
     ranked = RankedPatches.model_validate_json((cohort / "out" / "ranked-patches.json").read_bytes())
     centres = {slide.id: slide.centre for slide in ranked.all_slides}

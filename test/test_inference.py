@@ -15,8 +15,10 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from numpy.typing import NDArray
 
+from uga.errors import SlideError
 from uga.inference import Band, InferenceSettings, SlideInference, ensemble_maps
 from uga.measures import Measure
+from uga.model.arithmetic import REFERENCE, Arithmetic
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
 from uga.slide import open_slide
@@ -218,6 +220,28 @@ def test_a_constant_field_gives_a_constant_field(tmp_path, ensemble, monkeypatch
     p_f = torch.softmax(constant[:, 0], dim=1)
     np.testing.assert_array_equal(labels, int(p_f.mean(0).argmax(0)))
     np.testing.assert_allclose(uncertainty, Measure.SOFT_CROSS_ENTROPY.of(p_f).item(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("arithmetic", "remedy"),
+    [(Arithmetic("torch", "fp16"), "run again with --precision fp32"), (REFERENCE, "even in fp32")],
+    ids=["fp16", "fp32"],
+)
+def test_an_overflow_is_no_certain_background(tmp_path, ensemble, monkeypatch, value, arithmetic, remedy) -> None:
+    logits = ensemble.logits
+
+    def overflowing(batch: torch.Tensor) -> torch.Tensor:
+        found = logits(batch)
+        found[1, :, 2, 20, 30] = value
+        return found
+
+    monkeypatch.setattr(ensemble, "logits", overflowing)
+    monkeypatch.setattr(ensemble, "arithmetic", arithmetic)
+    with open_slide(write_slide(tmp_path / "s.tif", picture(100, 90)), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        with pytest.raises(SlideError, match=f"s.tif: .*{remedy}"):
+            run(slide, grid, all_tissue(slide, grid), ensemble)
 
 
 def test_progress_counts_the_windows_that_are_run(tmp_path, ensemble) -> None:

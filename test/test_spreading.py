@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from job_helpers import work_beside_a_killed_one, work_beside_a_sick_one
 from slide_files import write_tiff
 
-from uga.cohort import run_cohort
+from uga import spreading
+from uga.cohort import Outcome, open_run, run_cohort
 from uga.errors import ExitCode, UserError
 from uga.inputs import find_slides
 from uga.model.arithmetic import REFERENCE
@@ -44,6 +46,11 @@ def slides(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("uga"), "propagate", True)  # a command that ran before has cut it off
+
+
 def hashes(output: Path) -> dict[str, str]:
     """What does not carry a time."""
     names = ("*.tif", "*.csv", "*.png", "*.geojson", "ranked-patches.json", "failures.json")
@@ -71,7 +78,64 @@ def test_two_processes_write_what_one_does(tmp_path: Path, slides: Path, tiny_mo
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_process_that_dies_is_told_with_a_remedy(tmp_path: Path, slides: Path, tiny_model: Path) -> None:
+@pytest.fixture
+def spread(tmp_path: Path, slides: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    """The exit code and the failures of a run on two workers whose work is this function."""
+
+    def run(work, *devices: str) -> tuple[ExitCode, dict[str, str]]:
+        monkeypatch.setattr(spreading, "_work", work)
+        model = load_model(tiny_model)
+        workers = [Worker(device, (REFERENCE,), threads=1) for device in devices or ("cpu", "cpu")]
+        code = run_spread(find_slides(slides), tmp_path / "out", Recipe(model, model.folds, OPTIONS), workers)
+        assert (tmp_path / "out" / "report.html").is_file()
+        failures = json.loads((tmp_path / "out" / "failures.json").read_text())["failures"]
+        finished = {path.parent.name for path in (tmp_path / "out").rglob("manifest.json")}
+        assert finished | {failure["slide"] for failure in failures} == {
+            slide.slide_id for slide in find_slides(slides)
+        }
+        return code, {failure["slide"]: failure["error"] for failure in failures}
+
+    return run
+
+
+def test_a_killed_worker_costs_its_slide_and_the_others_go_on(spread) -> None:
+    code, failures = spread(work_beside_a_killed_one)
+    assert code == ExitCode.SLIDE_FAILED
+    assert list(failures) == ["broken"]  # the first one taken
+    assert "broken.svs: The process on cpu was killed (signal 9)" in failures["broken"]
+
+
+def test_a_sick_worker_leaves_the_slides_to_the_others(spread) -> None:
+    code, failures = spread(work_beside_a_sick_one)
+    assert code == ExitCode.DEFECT
+    assert len(failures) == 2
+    assert all("a defect of UGA stopped this slide (RuntimeError)" in error for error in failures.values())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a device that cannot be used")
+def test_a_worker_that_cannot_start_is_told_and_costs_nothing(spread, caplog) -> None:
+    with caplog.at_level(logging.WARNING, "uga"):
+        code, failures = spread(spreading._work, "cuda:0", "cpu")
+    assert (code, list(failures)) == (ExitCode.SLIDE_FAILED, ["broken"])
+    assert "The process on cuda:0" in caplog.text
+
+
+def test_slides_that_nobody_has_taken_are_failures(tmp_path: Path, slides: Path) -> None:
+    tasks = open_run(find_slides(slides), tmp_path)
+    shared = spreading._Shared(tmp_path)
+    assert shared.take(0, 1)
+    assert not shared.take(0, 0)
+    assert shared.take(1, 0)
+    shared.report(0, Outcome(finished=(tasks[1].source.slide_id,)))
+    outcome = spreading._gather(tasks, shared, [None, RuntimeError("The process on cpu: KeyError")])
+    errors = [failure.error for failure in outcome.failures]
+    assert (outcome.finished, outcome.code) == (("slide0",), ExitCode.DEFECT)
+    assert errors[0] == "broken.svs: The process on cpu: KeyError"
+    assert len(errors) == 4
+    assert all("not begun" in error for error in errors[1:])
+
+
+def test_a_run_without_any_worker_is_refused(tmp_path: Path, slides: Path, tiny_model: Path) -> None:
     model = load_model(tiny_model)
     weights = model.weights_file(0)
     original = weights.read_bytes()

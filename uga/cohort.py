@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 FAILURES_FILE = "failures.json"
 _THUMBNAIL_PX = 512
+_FAULTS_IN_A_ROW = 2
+_NOT_BEGUN = "not begun, since two slides in a row met a defect; see the log, then start again to go on."
 
 
 class FailureRecord(Record):
@@ -74,9 +76,20 @@ class Task:
 class Outcome(Record):
     """What became of some slides of a run: the ids of those that are complete, the others, and the exit code."""
 
-    finished: tuple[str, ...]
-    failures: tuple[FailureRecord, ...]
-    code: ExitCode
+    finished: tuple[str, ...] = ()
+    failures: tuple[FailureRecord, ...] = ()
+    code: ExitCode = ExitCode.OK
+
+    def with_failure(self, task: Task, sentence: str, code: ExitCode = ExitCode.SLIDE_FAILED) -> Outcome:
+        """The same, and a slide that could not be processed; its sentence is logged."""
+        log.error("%s", sentence)
+        failure = FailureRecord(slide=task.source.slide_id, error=sentence)
+        return Outcome(finished=self.finished, failures=(*self.failures, failure), code=max(self.code, code))
+
+    def missing(self, tasks: Sequence[Task]) -> list[Task]:
+        """Those of which nothing is known."""
+        known = {*self.finished, *(failure.slide for failure in self.failures)}
+        return [task for task in tasks if task.source.slide_id not in known]
 
 
 def run_cohort(slides: Sequence[SlideInput], output: Path, pipeline: Pipeline) -> ExitCode:
@@ -90,6 +103,8 @@ def run_cohort(slides: Sequence[SlideInput], output: Path, pipeline: Pipeline) -
     started = datetime.now(UTC)
     tasks = open_run(slides, output)
     outcome = process(tasks, pipeline, lambda so_far: write_failures(output, so_far.failures))
+    for task in outcome.missing(tasks):
+        outcome = outcome.with_failure(task, f"{task.source.path.name}: {_NOT_BEGUN}")
     close_run(tasks, output, outcome, pipeline.recipe, str(pipeline.computation), started)
     return outcome.code
 
@@ -110,23 +125,26 @@ def open_run(slides: Sequence[SlideInput], output: Path) -> list[Task]:
 
 
 def process(tasks: Iterable[Task], pipeline: Pipeline, report: Callable[[Outcome], None]) -> Outcome:
-    """Processes slides one after the other; ``report`` is told after each what became of all so far."""
-    finished: list[str] = []
-    failures: list[FailureRecord] = []
-    outcome = Outcome(finished=(), failures=(), code=ExitCode.OK)
+    """Processes slides one after the other; ``report`` is told after each what became of all so far.
+
+    Takes no more after two in a row that failed through no fault of theirs: a GPU that has failed fails them all, and
+    another may be well.
+    """
+    outcome = Outcome()
+    faults = 0
     for task in tasks:
-        slide_code = ExitCode.OK
         try:
             made = pipeline.run(task.source, task.folder, ProgressLog(task.title))
         except Exception as error:  # noqa: BLE001 - a slide may fail in any way, and the others must go on
-            sentence, slide_code = _explain(error, task.source)
-            failures.append(FailureRecord(slide=task.source.slide_id, error=sentence))
-            log.error("%s", sentence)  # noqa: TRY400 - the traceback of a defect is logged where it is told apart
+            outcome = outcome.with_failure(task, *_explain(error, task.source))
+            faults = 0 if _may_be_the_slides(error) else faults + 1
         else:
             log.info("%s: %s", task.title, "done" if made else "already complete, skipped")
-            finished.append(task.source.slide_id)
-        outcome = Outcome(finished=tuple(finished), failures=tuple(failures), code=max(outcome.code, slide_code))
+            outcome = outcome.model_copy(update={"finished": (*outcome.finished, task.source.slide_id)})
+            faults = 0 if made else faults
         report(outcome)
+        if faults == _FAULTS_IN_A_ROW:
+            break
     return outcome
 
 
@@ -140,6 +158,11 @@ def close_run(
             FinishedSlide(each.source, each.folder) for each in tasks if each.source.slide_id in outcome.finished
         ]
         _write_cohort(output, finished, outcome.failures, recipe, recipe.provenance(started, device=device))
+
+
+def _may_be_the_slides(error: Exception) -> bool:
+    """Whether another slide may well do better; one that needs less memory, for instance."""
+    return isinstance(error, UgaError | OSError) or is_out_of_memory(error)
 
 
 def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:

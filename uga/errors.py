@@ -41,9 +41,17 @@ class SpacingError(SlideError):
     """The slide's pixel size is missing or implausible, or too coarse for the model."""
 
 
+_LACK_OF_MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+    "unable to find an engine to execute this computation",  # cuDNN, where no kernel's workspace fits
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on the device or the host; torch tells of both with plain runtime errors."""
     text = str(error)
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "allocate memory" in text)
+        isinstance(error, RuntimeError) and any(sign in text for sign in _LACK_OF_MEMORY)
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from uga.errors import SlideError
 from uga.geometry import Grid, GridRegion
 from uga.strips import WHITE, StripReader
 from uga.windows import WindowPlan, gaussian_weight
@@ -126,7 +127,11 @@ class SlideInference:
 
     @torch.inference_mode()
     def bands(self, progress: Progress | None = None) -> Iterator[Band]:
-        """Yields the slide from top to bottom, every grid row once; ``progress`` is told windows done and in all."""
+        """Yields the slide from top to bottom, every grid row once; ``progress`` is told windows done and in all.
+
+        Raises:
+            SlideError: the networks' outputs overflowed.
+        """
         plan, device = self.plan, self._ensemble.device
         weight = gaussian_weight(self._ensemble.model.window_px).to(device)
         pixels = _PixelRing(plan.window_height, plan.frame.width)
@@ -151,9 +156,18 @@ class SlideInference:
                         progress(done, self.window_count)
             under_way.extend(self._finish(*plan.final_rows(index), pixels, sums))
             while len(under_way) > self._settings.bands_behind:
-                yield under_way.popleft().collect()
+                yield self._checked(under_way.popleft().collect())
         while under_way:
-            yield under_way.popleft().collect()
+            yield self._checked(under_way.popleft().collect())
+
+    def _checked(self, band: Band) -> Band:
+        """The band; what is not finite would be written as background that all folds are certain of."""
+        if all(np.isfinite(values).all() for values in (band.uncertainty, *band.extra.values())):
+            return band
+        name, precision = self._slide.path.name, self._ensemble.arithmetic.precision
+        if precision == "fp32":
+            raise SlideError(f"{name}: the networks overflowed even in fp32; the model does not suit this slide.")
+        raise SlideError(f"{name}: the networks overflowed in {precision}; run again with --precision fp32.")
 
     def _batches(self, index: int) -> Iterator[list[GridRegion]]:
         """The windows of a row in batches of nearly one size, since a new size costs a GPU a search for kernels."""

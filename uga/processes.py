@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from uga.cli.console import configure_logging
 from uga.errors import UgaError, UserError, is_out_of_memory
+from uga.stopping import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,49 +44,75 @@ class Job:
     remedy: str = "start again to go on where it stopped, with less at the same time"
 
 
-def run_together(jobs: Sequence[Job]) -> None:
-    """Run jobs at the same time until all have ended; the first that fails stops the others.
+@dataclass(frozen=True, slots=True)
+class _Started:
+    job: Job
+    process: SpawnProcess
+    receiver: Connection
+
+
+def run_together(jobs: Sequence[Job], *, keep_going: bool = False) -> list[Exception | None]:
+    """Run jobs at the same time until all have ended.
+
+    Args:
+        jobs: What to run.
+        keep_going: Whether the others go on after one has failed; else the first that fails stops them.
+
+    Returns:
+        For each job how it failed, or None; failures are there only with ``keep_going``.
 
     Raises:
         UserError: what a job raised on behalf of the user, or how it died.
         RuntimeError: a job stopped by a defect; its process has logged it.
     """
     context = multiprocessing.get_context("spawn")
-    started: list[tuple[Job, SpawnProcess, Connection]] = []
+    started: list[_Started] = []
+    failures: list[Exception | None] = [None] * len(jobs)
     try:
         for job in jobs:
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(target=_run, args=(job, sender))
             process.start()
             sender.close()
-            started.append((job, process, receiver))
-        running = list(started)
+            started.append(_Started(job, process, receiver))
+        running = set(range(len(started)))
         while running:
-            ended = wait([process.sentinel for _, process, _ in running])
-            for job, process, receiver in [each for each in running if each[1].sentinel in ended]:
-                process.join()
-                if process.exitcode != 0:
-                    raise _failure(job, process.exitcode, receiver)
-            running = [each for each in running if each[1].sentinel not in ended]
+            ended = wait([started[number].process.sentinel for number in running])
+            for number in sorted(number for number in running if started[number].process.sentinel in ended):
+                running.remove(number)
+                failures[number] = failure = _failure(started[number])
+                if failure is not None and not keep_going:
+                    raise failure
     finally:
-        for _, process, receiver in started:
-            _end(process)
-            process.join()
-            receiver.close()
+        _end([each.process for each in started])
+        for each in started:
+            each.receiver.close()
+    return failures
 
 
-def _end(process: SpawnProcess) -> None:
-    """End a process, which may clear up first, and all that it started: it leads a group of its own."""
-    process.terminate()
-    process.join(_GRACE_S)
-    if process.pid is not None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+def _end(processes: Sequence[SpawnProcess]) -> None:
+    """End processes, which may clear up first, and all that they started: each leads a group of its own."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _GRACE_S  # one for all: who stops a run may not wait for long
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+    for process in processes:
+        if process.pid is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
         if process.is_alive():
             process.kill()
+        process.join()
 
 
-def _failure(job: Job, exit_code: int | None, receiver: Connection) -> Exception:
+def _failure(ended: _Started) -> Exception | None:
+    """How a job failed whose process has ended."""
+    job, process, receiver = ended.job, ended.process, ended.receiver
+    process.join()
+    exit_code = process.exitcode
+    if exit_code == 0:
+        return None
     if receiver.poll():
         with suppress(EOFError):
             is_users, sentence = receiver.recv()
@@ -102,6 +130,8 @@ def _run(job: Job, sender: Connection) -> None:
     except UgaError as error:
         sender.send((True, str(error)))
         raise SystemExit(1) from error
+    except Stopped as stopped:
+        raise SystemExit(stopped.exit_code) from None
     except Exception as error:
         if is_out_of_memory(error):
             sender.send((True, f"{job.name} ran out of memory; {job.remedy}."))

@@ -205,6 +205,8 @@ def test_killed_and_started_again_the_weights_are_the_same(outcome, parent, tmp_
 
 def test_poisoned_corrections_trip_the_guard_and_force_overrides_it(parent, tmp_path):
     write_corrections(tmp_path / "in", parent, poisoned=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model.tar.gz").write_bytes(b"of a model that was moved away")
     strict = request(parent, tmp_path, training=OPTIONS.model_copy(update={"epochs": 2}), tolerance=0.02)
     with pytest.raises(NotReleasedError, match="not released: On old patches tumour lost") as trip:
         finetune(strict)
@@ -223,6 +225,22 @@ def test_poisoned_corrections_trip_the_guard_and_force_overrides_it(parent, tmp_
     assert forced.card.training.details["forced"] is True
     assert report_of(out).forced
     assert "by force" in (out / "report.html").read_text()
+
+
+def test_memory_that_runs_out_is_not_taken_for_the_guard(parent, tmp_path, monkeypatch):
+    def no_memory(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("uga.finetuning.run.train_folds", no_memory)
+    write_corrections(tmp_path / "in", parent, slides=1, per_slide=1)
+    (tmp_path / "out").mkdir()
+    stale = [tmp_path / "out" / name for name in ("model.tar.gz", "report.json", "report.html")]
+    for file in stale:
+        file.write_text("of another fine-tuning")
+    with pytest.raises(UserError, match="ran out of memory") as stop:
+        finetune(request(parent, tmp_path))
+    assert stop.value.exit_code == ExitCode.BAD_REQUEST
+    assert not any(file.exists() for file in stale)
 
 
 def test_one_slide_and_no_old_patches(parent, tmp_path):

@@ -1,12 +1,16 @@
 """Every engine gives the reference's logits, and an ensemble takes the fastest that gives its labels."""
 
 import logging
+import multiprocessing
+from types import SimpleNamespace
 
 import pytest
 import torch
 from model_helpers import make_trained_folder
 
+from uga.errors import UserError
 from uga.model import ensemble as ensemble_module
+from uga.model import torch_engine
 from uga.model.arithmetic import REFERENCE, Arithmetic, has_openvino, resolve_arithmetic
 from uga.model.engine import make_engine
 from uga.model.ensemble import Ensemble
@@ -19,6 +23,11 @@ OTHERS = [
     pytest.param(Arithmetic("openvino", "fp32"), marks=needs_openvino),
     pytest.param(Arithmetic("openvino", "bf16"), marks=needs_openvino),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _heard(monkeypatch):
+    monkeypatch.setattr(logging.getLogger("uga"), "propagate", True)  # a command that ran before has cut it off
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +144,69 @@ def test_what_the_user_named_stays_with_a_warning(with_engines, caplog):
     assert "openvino bf16" in caplog.text
 
 
+def test_what_comes_nearest_is_taken_if_nothing_that_the_user_named_agrees(with_engines, caplog):
+    ensemble = with_engines({FAST: {"share": 0.1}, SLOW: {"share": 0.5}}, choices=(FAST, SLOW))
+    with caplog.at_level(logging.WARNING, "uga"):
+        ensemble.settle(windows())
+    assert ensemble.arithmetic == FAST
+    assert 0.85 < ensemble.agreement < 0.995
+    assert [record.args[0] for record in caplog.records] == [FAST]
+
+
+def test_nothing_that_works_is_one_sentence(with_engines):
+    ensemble = with_engines({FAST: {"broken": True}, SLOW: {"broken": True}}, choices=(FAST, SLOW))
+    with pytest.raises(UserError, match="Neither openvino bf16 or openvino fp32 works on cpu"):
+        ensemble.settle(windows())
+
+
+class ClockedEngine:
+    """An engine that takes so many seconds by a clock of its own."""
+
+    def __init__(self, real, clock, seconds):
+        self.real, self.clock, self.seconds = real, clock, seconds
+
+    def logits(self, batch):
+        self.clock.now += self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+        return self.real.logits(batch)
+
+
+def test_only_warm_runs_are_compared(folders, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    seconds = {REFERENCE: [100, 1], FAST: [100, 3], SLOW: [100, 1]}  # the first run, and those after it; two folds
+
+    def clocked(arithmetic, model, folds, device):
+        return ClockedEngine(make_engine(REFERENCE, model, folds, device), clock, seconds[arithmetic])
+
+    monkeypatch.setattr(ensemble_module, "make_engine", clocked)
+    monkeypatch.setattr(ensemble_module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    ensemble = Ensemble(folders["plain", "instance"], device=CPU, choices=(FAST, SLOW, REFERENCE))
+    ensemble.settle(windows())
+    assert ensemble.arithmetic == SLOW
+
+
+class Interruption(BaseException):
+    """As a signal raises it."""
+
+
+def test_a_choice_that_broke_off_is_made_again(with_engines, monkeypatch):
+    ensemble = with_engines({FAST: {"share": 0.1}, SLOW: {}})
+    make = ensemble_module.make_engine
+    for fault in ("comparing", "loading"):
+
+        def interrupted(arithmetic, *rest, fault=fault):
+            if arithmetic == (REFERENCE if fault == "comparing" else SLOW):
+                raise Interruption
+            return make(arithmetic, *rest)
+
+        monkeypatch.setattr(ensemble_module, "make_engine", interrupted)
+        with pytest.raises(Interruption):
+            ensemble.settle(windows())
+    monkeypatch.setattr(ensemble_module, "make_engine", make)
+    ensemble.settle(windows())
+    assert (ensemble.arithmetic, ensemble.agreement) == (SLOW, 1.0)
+    assert ensemble.logits(windows()).shape == (2, 1, 3, 64, 64)
+
+
 def test_it_is_settled_once(with_engines):
     ensemble = with_engines({FAST: {}})
     ensemble.settle(windows())
@@ -152,6 +224,92 @@ def test_memory_that_runs_out_is_not_taken_for_a_missing_kernel(with_engines, mo
     monkeypatch.setattr(ensemble._engine, "logits", no_memory)
     with pytest.raises(RuntimeError, match="out of memory"):
         ensemble.settle(windows())
+
+
+@needs_openvino
+def test_processes_beside_each_other_do_not_pin_their_threads(folders, monkeypatch):
+    from uga.model import openvino_engine  # noqa: PLC0415 - an optional package
+
+    seen = []
+
+    class Core(openvino_engine.openvino.Core):
+        def compile_model(self, model, device, settings):
+            seen.append(settings.get("ENABLE_CPU_PINNING"))
+            return super().compile_model(model, device, settings)
+
+    monkeypatch.setattr(openvino_engine.openvino, "Core", Core)
+    for parent in (None, object()):
+        monkeypatch.setattr(multiprocessing, "parent_process", lambda parent=parent: parent)
+        make_engine(Arithmetic("openvino", "fp32"), folders["plain", "batch"], (0,), CPU)
+    assert seen == [None, False]
+
+
+def test_fp32_is_not_tf32(monkeypatch):
+    cudnn = SimpleNamespace(allow_tf32=True, benchmark=False)
+    monkeypatch.setattr(torch.backends, "cudnn", cudnn)
+    torch_engine._set_up_cudnn("bf16")
+    assert (cudnn.allow_tf32, cudnn.benchmark) == (True, True)
+    torch_engine._set_up_cudnn("fp32")
+    assert (cudnn.allow_tf32, cudnn.benchmark) == (False, True)
+
+
+class EagerGraph:
+    """Stands for a CUDA graph where there is no GPU."""
+
+    made: list["EagerGraph"]
+
+    def __init__(self, run, example, *, beside):
+        self.run, self.beside = run, beside
+        self.made.append(self)
+
+    def __call__(self, batch):
+        return self.run(batch)
+
+
+def as_on_a_gpu(model, monkeypatch, graph):
+    engine = make_engine(Arithmetic("torch", "bf16"), model, (0, 1), CPU)
+    engine._graphs = {}
+    monkeypatch.setattr(torch_engine, "_Graph", graph)
+    return engine
+
+
+def test_graphs_share_the_memory_of_the_first(folders, monkeypatch):
+    monkeypatch.setattr(EagerGraph, "made", [], raising=False)
+    engine = as_on_a_gpu(folders["plain", "batch"], monkeypatch, EagerGraph)
+    for count in (2, 1, 2, 3):
+        assert engine.logits(windows(count)).shape == (2, count, 3, 64, 64)
+    first, *others = EagerGraph.made
+    assert first.beside is None
+    assert [graph.beside for graph in others] == [first, first]
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["told", "hidden-by-the-end-of-the-recording"])
+def test_too_little_memory_for_a_graph_costs_speed_only(folders, monkeypatch, caplog, hidden):
+    attempts = []
+
+    def no_memory(*_, **__):
+        attempts.append(1)
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            if hidden:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    model = folders["plain", "batch"]
+    expected = make_engine(Arithmetic("torch", "bf16"), model, (0, 1), CPU).logits(windows(2))
+    engine = as_on_a_gpu(model, monkeypatch, no_memory)
+    for _ in range(2):
+        assert torch.equal(engine.logits(windows(2)), expected)
+    assert len(attempts) == 1
+    assert "too little memory" in caplog.text
+
+
+def test_another_failure_of_a_recording_is_not_hidden(folders, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("CUDA error: invalid device function")
+
+    with pytest.raises(RuntimeError, match="invalid device function"):
+        as_on_a_gpu(folders["plain", "batch"], monkeypatch, broken).logits(windows())
 
 
 @pytest.mark.gpu

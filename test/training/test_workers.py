@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_helpers import die, fail, lack_memory, succeed, wait
+from job_helpers import die, fail, fail_once, ignore_the_end, lack_memory, succeed, wait, wait_in_order
 from training_helpers import tiny_preset, write_synthetic_dataset
 
 from uga.errors import UserError
-from uga.processes import Job, run_together
+from uga.processes import _GRACE_S, Job, run_together
 from uga.training.dataset import Dataset, preprocess
 from uga.training.folds import Compute, results_folder, train_folds, validation_dice
 from uga.training.workers import Slot, _visible, deal, resolve_devices, train_rank, train_slots
@@ -140,6 +140,35 @@ def test_a_failure_reaches_the_user_and_stops_the_others(tmp_path, failing, mess
     assert "\n" not in str(caught.value)
     if pid.exists():  # else it was stopped before it began
         assert not _is_running(int(pid.read_text()))
+
+
+def test_others_may_go_on_after_a_failure(tmp_path):
+    jobs = [
+        Job("Job 0", die, (tmp_path,)),
+        Job("Job 1", succeed, (tmp_path / "file",)),
+        Job("Job 2", fail, (tmp_path,)),
+    ]
+    died, ended, failed = run_together(jobs, keep_going=True)
+    assert "Job 0 was killed (signal 9)" in str(died)
+    assert ended is None
+    assert str(failed) == "The batch is too large; make it smaller."
+    assert (tmp_path / "file").exists()
+
+
+def test_all_are_stopped_at_once(tmp_path):
+    ready = [tmp_path / "a", tmp_path / "b"]
+    jobs = [Job(path.name, ignore_the_end, (path,)) for path in ready]
+    with pytest.raises(UserError, match="too large"):
+        run_together([*jobs, Job("failing", fail_once, (ready,))])
+    first, second = (float(path.with_suffix(".stopped").read_text()) for path in ready)
+    assert abs(first - second) < _GRACE_S / 2  # one after the other, the second had waited all of it
+
+
+def test_a_stopped_process_is_silent(tmp_path, capfd):
+    ready = tmp_path / "ready"
+    with pytest.raises(UserError, match="too large"):
+        run_together([Job("waiting", wait_in_order, (ready,)), Job("failing", fail_once, ([ready],))])
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_defect_is_told_apart(tmp_path):

@@ -161,7 +161,11 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     ] = None,
     serve: Annotated[
         bool,
-        typer.Option("--serve", envvar="UGA_SERVE", help="Keep the model loaded and run a case per POST to /invoke."),
+        typer.Option(
+            "--serve",
+            envvar="UGA_SERVE",
+            help="Keep the model loaded, on the first GPU or the CPU, and run a case per POST to /invoke.",
+        ),
     ] = False,
     port: Annotated[int, typer.Option(envvar="UGA_PORT", help="Port of --serve.", min=0, max=65535)] = 4743,
     describe: Annotated[  # noqa: ARG001 - its callback does the work
@@ -216,6 +220,8 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         extra_scores=extra_scores,
     )
     check_stride(options.patch_px, options.stride)
+    if serve and parallel > 1:
+        raise UserError("--serve runs one case at a time, on one device; leave out --parallel.")
     if strategy.needs_features:
         raise UserError(f"--strategy {strategy} looks at the patches again; run without it, then use `uga rank`.")
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from uga import __version__
 from uga.corrections import read_corrections
-from uga.errors import ExitCode, UgaError, UserError
+from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory
 from uga.finetuning.comparison import Rivals, judge, subset
 from uga.finetuning.dataset import DATASET_NAME, prepare, work_plans
 from uga.finetuning.findings import OldPatches, gather
@@ -104,7 +104,7 @@ def finetune(request: FinetuningRequest) -> Model:
         The released model, ``output/model``.
 
     Raises:
-        UserError: the request cannot be carried out, for instance because no correction can be used.
+        UserError: the request cannot be carried out, for instance because no correction can be used or memory ran out.
         NotReleasedError: the fine-tuned model lost too much on old patches; the reports are written.
     """
     parent = load_model(request.model)
@@ -115,7 +115,15 @@ def finetune(request: FinetuningRequest) -> Model:
     if released is not None:
         log.info("%s holds the model of these corrections and options already.", released.path)
         return released
-    return run.carry_out()
+    try:
+        return run.carry_out()
+    except Exception as error:
+        if is_out_of_memory(error):  # no exit code 1, which says that the guard has refused
+            raise UserError(
+                "The fine-tuning ran out of memory; start again to go on where it stopped, with more memory or a "
+                "smaller --parallel."
+            ) from error
+        raise
 
 
 def _read_corrections(folder: Path, parent: Model) -> CorrectionSet:
@@ -197,6 +205,8 @@ class _Run:
             preset = work_plans(dataset, parent, corrected, replay, request.training)
             check_needs(self._needs(preset, len(corrected) + len(replay)), work=self._work, output=request.output)
             prepare(dataset, parent, preset, corrected, replay, held_out)
+        for name in (ARCHIVE_FILE, REPORT_JSON, REPORT_HTML):  # of another fine-tuning, perhaps a released one
+            (request.output / name).unlink(missing_ok=True)
         threads = threads_of_a_fold(request.devices, request.parallel, len(parent.folds))
         with self.watch.stage("training"):
             results = train_folds(dataset, parent, request.devices, parallel=request.parallel, threads=threads)

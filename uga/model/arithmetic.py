@@ -42,7 +42,7 @@ class Arithmetic:
 
 
 REFERENCE = Arithmetic("torch", "fp32")
-"""Computes what nnU-Net's own predictor computes; all others are held against it."""
+"""Computes what nnU-Net's own predictor computes on a CPU; all others are held against it."""
 
 
 def find_devices(choice: DeviceChoice) -> tuple[str, ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import torch
 
-from uga.errors import ModelError, is_out_of_memory
+from uga.errors import ModelError, UserError, is_out_of_memory
 from uga.model.arithmetic import REFERENCE, Arithmetic
 from uga.model.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from uga.model.engine import make_engine
@@ -19,6 +19,7 @@ from uga.model.network import check_window
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from uga.model.engine import Engine
     from uga.model.folder import Model
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Ensemble:
             )
         self._choices = tuple(choices)
         self._settled = self._choices == (REFERENCE,)
+        self._broken_off = False
         self.arithmetic = self._choices[0]
         self.agreement: float | None = None
         """Share of the pixels that `settle` has compared whose label is that of the reference; None: not compared."""
@@ -109,63 +111,102 @@ class Ensemble:
 
     @torch.inference_mode()
     def settle(self, batch: torch.Tensor) -> None:
-        """Choose what to compute with, on windows of the first slide; later calls do nothing.
+        """Choose what to compute with, on windows of the first slide; once that has succeeded, later calls do nothing.
 
         Of several choices the first is taken that gives the reference's labels (`Arithmetic.required_agreement`) and
-        is faster. One that the user named stays, and a warning says so if its labels differ.
+        is faster. Where the user named a precision and none does, the one that comes nearest is taken, with a warning
+        if its labels differ.
 
         Args:
             batch: Normalised windows, as for `logits`.
         """
         if self._settled:
             return
-        self._settled = True
+        if self._broken_off:
+            self._take(self._choices[0])
+        self._broken_off = True  # until the end is reached
+        self._choose(batch)
+        self._broken_off, self._settled = False, True
+
+    def _choose(self, batch: torch.Tensor) -> None:
         labels, seconds = self._reference(batch)
+        tried: list[tuple[Arithmetic, float]] = []
         for choice in self._choices:
             if choice != self.arithmetic:
                 self._take(choice)
-            if choice == REFERENCE or self._proves_itself(batch, labels, seconds):
+            if choice == REFERENCE:
                 return
+            found = self._try(batch, labels)
+            if found is None:
+                continue
+            agreement, own_seconds = found
+            self.agreement = agreement
+            share = f"{100 * agreement:.2f} % of the pixels tried"
+            if agreement < choice.required_agreement:
+                log.info("%s gives the labels of fp32 on only %s.", choice, share)
+            else:
+                log.info("%s: the labels of fp32 on %s, %.1f times as fast.", choice, share, seconds / own_seconds)
+                if own_seconds < seconds:
+                    return
+            tried.append((choice, agreement))
+        self._take_nearest(tried)
 
-    def _proves_itself(self, batch: torch.Tensor, labels: torch.Tensor, seconds: float) -> bool:
-        """Whether the engine in place gives these labels, and in less time."""
-        choice = self.arithmetic
+    def _take_nearest(self, tried: Sequence[tuple[Arithmetic, float]]) -> None:
+        """Of what the user left to choose among, and has not proved itself, take what gives most of the labels."""
+        if not tried:
+            names = " or ".join(map(str, self._choices))
+            raise UserError(f"Neither {names} works on {self.device}; use --precision fp32 or another --engine.")
+        choice, agreement = max(tried, key=lambda each: each[1])
+        if choice != self.arithmetic:
+            self._take(choice)
+        self.agreement = agreement
+        if agreement < choice.required_agreement:
+            log.warning(
+                "%s is used as asked for, though only %.2f %% of the pixels tried have the label of fp32.",
+                choice,
+                100 * agreement,
+            )
+
+    def _try(self, batch: torch.Tensor, labels: torch.Tensor) -> tuple[float, float] | None:
+        """Agreement and seconds of the engine in place; None if it does not work."""
         try:
             self._engine.logits(batch)  # the first run is no measure
-            start = time.perf_counter()
-            found = _labels(self._engine.logits(batch))
-            own_seconds = time.perf_counter() - start
+            logits, seconds = _timed(self._engine, batch)
         except RuntimeError as error:
             if is_out_of_memory(error) or len(self._choices) == 1:
                 raise
-            log.warning("%s does not work here (%s).", choice, error)
-            return False
-        self.agreement = float((found == labels).float().mean())
-        share = f"{100 * self.agreement:.2f} % of the pixels tried"
-        if self.agreement < choice.required_agreement:
-            level = (
-                logging.INFO if len(self._choices) > 1 else logging.WARNING
-            )  # what follows is better, or nothing does
-            log.log(level, "%s gives the labels of fp32 on only %s.", choice, share)
-            return False
-        log.info("%s: the labels of fp32 on %s, %.1f times as fast.", choice, share, seconds / own_seconds)
-        return own_seconds < seconds
+            log.warning("%s does not work here (%s).", self.arithmetic, error)
+            return None
+        return float((_labels(logits) == labels).float().mean()), seconds
 
     def _reference(self, batch: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Labels by the reference, and the seconds it took; fold by fold, so that no second ensemble is in memory."""
-        logits, seconds = [], 0.0
+        folds: list[torch.Tensor] = []
+        total = 0.0
         for fold in self.folds:
             engine = make_engine(REFERENCE, self.model, (fold,), self.device)
-            start = time.perf_counter()
-            logits.append(engine.logits(batch).cpu())
-            seconds += time.perf_counter() - start
-        return _labels(torch.cat(logits)), seconds
+            if not folds:
+                engine.logits(batch)  # the first run is no measure; the folds share what it finds out
+            logits, seconds = _timed(engine, batch)
+            folds.append(logits)
+            total += seconds
+        return _labels(torch.cat(folds)), total
 
     def _take(self, choice: Arithmetic) -> None:
         log.info("Computing in %s.", choice)
-        del self._engine  # before the next one is loaded
+        with suppress(AttributeError):  # there is none after a load that broke off
+            del self._engine  # before the next one is loaded
         self._engine = make_engine(choice, self.model, self.folds, self.device)
         self.arithmetic, self.agreement = choice, None
+
+
+def _timed(engine: Engine, batch: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Logits on the CPU, and the seconds they took."""
+    if batch.is_cuda:
+        torch.cuda.synchronize(batch.device)  # what is under way is not this run's
+    start = time.perf_counter()
+    logits = engine.logits(batch).cpu()  # waits for the device
+    return logits, time.perf_counter() - start
 
 
 def _mirrorings(model: Model) -> tuple[tuple[int, ...], ...]:
@@ -190,5 +231,5 @@ def _one_thread() -> Iterator[None]:
 
 
 def _labels(logits: torch.Tensor) -> torch.Tensor:
-    """The segmentation (B, h, w) of fold logits (K, B, C, h, w), on the CPU."""
-    return logits.softmax(2).mean(0).argmax(1).cpu()
+    """The segmentation (B, h, w) of fold logits (K, B, C, h, w)."""
+    return logits.softmax(2).mean(0).argmax(1)

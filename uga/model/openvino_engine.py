@@ -6,6 +6,7 @@ The networks are handed over in memory, by OpenVINO's frontend for traced torch 
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
 from typing import TYPE_CHECKING
 
@@ -43,11 +44,14 @@ class OpenVinoEngine:
 
     def __init__(self, model: Model, folds: Sequence[int], precision: Precision) -> None:
         core = openvino.Core()
-        settings = {
+        settings: dict[str, str | int | bool] = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,  # windows one after the other, all threads on each: least memory, nothing to reorder
         }
+        if multiprocessing.parent_process() is not None:
+            # One of several processes that share the CPU; each would pin its threads to the same cores.
+            settings["ENABLE_CPU_PINNING"] = False
         self._requests = []
         for fold in folds:
             network = load_network(model.plan, model.weights_file(fold))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from uga.errors import is_out_of_memory
 from uga.model.network import load_network
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from uga.model.choices import Precision
     from uga.model.folder import Model
+
+log = logging.getLogger(__name__)
 
 _WARM_UP_RUNS = 3
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -43,17 +47,25 @@ class TorchEngine:
         # fp32 is what the others are held against, so nothing clever happens there.
         self._graphs: dict[torch.Size, _Graph] | None = {} if device.type == "cuda" and precision != "fp32" else None
         if device.type == "cuda":
-            # windows all have one shape, so the fastest kernel is worth looking for
-            torch.backends.cudnn.benchmark = True
+            _set_up_cudnn(precision)
 
     @torch.inference_mode()
     def logits(self, batch: torch.Tensor) -> torch.Tensor:
         """See `Engine`."""
-        if self._graphs is None:
-            return self._run(batch)
-        if batch.shape not in self._graphs:
-            self._graphs[batch.shape] = _Graph(self._run, batch)
-        return self._graphs[batch.shape](batch)
+        if self._graphs is not None and batch.shape not in self._graphs:
+            self._graphs = self._recorded(batch, self._graphs)
+        return self._run(batch) if self._graphs is None else self._graphs[batch.shape](batch)
+
+    def _recorded(self, batch: torch.Tensor, graphs: dict[torch.Size, _Graph]) -> dict[torch.Size, _Graph] | None:
+        """The graphs with one more, for the shape of this batch; None where there is too little memory for it."""
+        try:
+            return {**graphs, batch.shape: _Graph(self._run, batch, beside=next(iter(graphs.values()), None))}
+        except RuntimeError as error:
+            # The end of a recording that broke off may fail in its turn.
+            if not any(each is not None and is_out_of_memory(each) for each in (error, error.__context__)):
+                raise
+            log.warning("%s has too little memory to record the networks; they run more slowly.", self._device)
+            return None
 
     def _run(self, batch: torch.Tensor) -> torch.Tensor:
         batch = batch.contiguous(memory_format=self._layout)
@@ -67,10 +79,18 @@ class TorchEngine:
         return torch.autocast(self._device.type, dtype=_DTYPES[self._precision], cache_enabled=False)
 
 
+def _set_up_cudnn(precision: Precision) -> None:
+    # Windows have few shapes, so the fastest kernel is worth looking for.
+    torch.backends.cudnn.benchmark = True
+    if precision == "fp32":
+        # What torch allows by default, TF32, has three decimal digits.
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def _layout(network: nn.Module, device: torch.device, precision: Precision) -> torch.memory_format:
     """Channels last where that is faster: tensor cores want it; on a CPU it slows instance norm down.
 
-    Not in fp32, which is to give nnU-Net's own predictions, to the last bit.
+    Not in fp32, which is to give nnU-Net's own predictions, on a CPU to the last bit.
     """
     has_instance_norm = any(isinstance(module, nn.InstanceNorm2d) for module in network.modules())
     if precision == "fp32" or (device.type == "cpu" and has_instance_norm):
@@ -82,10 +102,14 @@ class _Graph:
     """The kernels of all folds for one shape of batch, recorded once and launched together (CUDA graphs).
 
     A fold is a few hundred small kernels, which a CPU launches more slowly than a large GPU runs them. Source: the
-    section on CUDA graphs in torch's notes on CUDA semantics. The result is overwritten by the next call.
+    section on CUDA graphs in torch's notes on CUDA semantics.
+
+    Graphs beside each other compute in the same memory: a result is overwritten by the next call of any of them.
     """
 
-    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor) -> None:
+    def __init__(
+        self, run: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor, *, beside: _Graph | None
+    ) -> None:
         self._batch = example.clone()
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
@@ -93,11 +117,16 @@ class _Graph:
             for _ in range(_WARM_UP_RUNS):  # cuDNN tries its kernels, which cannot be recorded
                 run(self._batch)
         torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        self.recording = torch.cuda.CUDAGraph()
+        pool = None if beside is None else beside.recording.pool()
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),  # back to it, even if the recording breaks off
+            # Other threads may free pinned memory meanwhile.
+            torch.cuda.graph(self.recording, pool=pool, capture_error_mode="thread_local"),
+        ):
             self._logits = run(self._batch)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         self._batch.copy_(batch)
-        self._graph.replay()
+        self.recording.replay()
         return self._logits

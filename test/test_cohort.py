@@ -1,0 +1,74 @@
+"""Slides one after the other: which failures are a slide's own, and what a run says of slides it did not begin."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from uga.cohort import Outcome, Task, process, run_cohort
+from uga.errors import ExitCode, SlideError
+from uga.inputs import SlideInput
+from uga.model.ensemble import Ensemble
+from uga.model.folder import load_model
+from uga.options import RunOptions
+from uga.pipeline import Pipeline
+
+MADE, SKIPPED = True, False
+SICK = RuntimeError("CUDA error: unspecified launch failure")
+TORN, DENIED = SlideError("torn.tif is torn."), PermissionError(13, "Permission denied", "/out")
+LARGE = torch.OutOfMemoryError("CUDA out of memory")
+
+
+def slides(count: int) -> list[SlideInput]:
+    return [SlideInput(Path(f"slide{number}.tif"), f"slide{number}", f"slide{number}") for number in range(count)]
+
+
+def outcome_of(*endings: bool | Exception) -> tuple[Outcome, list[str]]:
+    """What becomes of slides that end like this, and those that are left."""
+    left = list(endings)
+
+    def run(*_: object) -> bool:
+        ending = left.pop(0)
+        if isinstance(ending, Exception):
+            raise ending
+        return ending
+
+    tasks = [Task(source, Path("out"), source.slide_id) for source in slides(len(endings))]
+    outcome = process(tasks, SimpleNamespace(run=run), lambda _: None)
+    return outcome, [task.source.slide_id for task in outcome.missing(tasks)]
+
+
+@pytest.mark.parametrize(
+    ("endings", "left"),
+    [
+        ((SICK, SICK, MADE), ["slide2"]),
+        ((MADE, SICK, SKIPPED, SICK, MADE, MADE), ["slide4", "slide5"]),
+        ((SICK, MADE, SICK, MADE), []),
+        ((SICK, TORN, SICK, MADE), []),
+        ((TORN, TORN, DENIED, DENIED, LARGE, LARGE, MemoryError(), MADE), []),
+    ],
+    ids=["two", "skipped-between", "made-between", "own-between", "own"],
+)
+def test_no_more_are_begun_after_two_faults_in_a_row(endings, left) -> None:
+    outcome, found = outcome_of(*endings)
+    assert found == left
+    begun = endings[: len(endings) - len(left)]
+    assert len(outcome.finished) == sum(isinstance(ending, bool) for ending in begun)
+    assert outcome.code == (ExitCode.DEFECT if SICK in endings else ExitCode.SLIDE_FAILED)
+
+
+def test_slides_that_were_not_begun_are_failures(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:
+    def run(*_: object) -> bool:
+        raise SICK
+
+    pipeline = Pipeline(Ensemble(load_model(tiny_model), device=torch.device("cpu")), RunOptions())
+    monkeypatch.setattr(Pipeline, "run", run)
+    assert run_cohort(slides(4), tmp_path, pipeline) == ExitCode.DEFECT
+    failures = json.loads((tmp_path / "failures.json").read_text())["failures"]
+    assert [failure["slide"] for failure in failures] == ["slide0", "slide1", "slide2", "slide3"]
+    assert ["not begun" in failure["error"] for failure in failures] == [False, False, True, True]
+    assert (tmp_path / "report.html").is_file()
