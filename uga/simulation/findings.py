@@ -65,25 +65,22 @@ def _gains(summary: Summary) -> list[str]:
         points = [point for point in summary.points if (point.rarity, point.budget) == (rarity, budget)]
         best = max(points, key=lambda point: point.dice.value or 0.0)
         bar = next((point for point in points if point.strategy is summary.compare_with), None)
+        shown = bar or best
         sentence = (
             f"{_where(rarity)}{budget} corrected patches {summary.per} take the mean Dice of {summary.label} from "
-            f"{told(baseline.dice)} to {_gained(bar or best, summary)}"
+            f"{told(baseline.dice)} to {told(shown.dice)} with {shown.strategy}, {_gain(shown, summary)}"
         )
         choice = f"the best of {len(points)} strategies, chosen on these slides"
-        if bar is None:
-            said.append(f"{sentence}, {choice}." if len(points) > 1 else f"{sentence}.")
-        elif len(points) == 1:
-            said.append(f"{sentence}.")
-        elif best is bar:
-            said.append(f"{sentence}; it is {choice}.")
-        else:
-            said.append(f"{sentence}, and to {_gained(best, summary)}, {choice}.")
+        if best is not shown:
+            sentence += f"; {choice}, is {best.strategy} with {told(best.dice)}, {_gain(best, summary)}"
+        elif len(points) > 1:
+            sentence += f"; it is {choice}"
+        said.append(f"{sentence}.")
     return said
 
 
-def _gained(point: Point, summary: Summary) -> str:
-    seeds = counted(len(point.seeds), summary)
-    return f"{told(point.dice)} with {point.strategy}, a gain of {told(point.gain, signed=True)}{seeds}"
+def _gain(point: Point, summary: Summary) -> str:
+    return f"a gain of {told(point.gain, signed=True)}{counted(len(point.seeds), summary)}"
 
 
 def _comparisons(summary: Summary) -> list[str]:
