@@ -54,6 +54,7 @@ def summary_of():
             "scores": (),
             "home_centres": (),
             "baseline": ModelRecord(name="demo", sha256="0" * 64, folds=(0, 1)),
+            "given_baseline": False,
             "command": "python -m uga simulate made --output OUT",
             "config": {"name": "made"},
             "versions": {},

@@ -87,20 +87,23 @@ def test_figures_of_one_pool_are_not_drawn_for_several(tmp_path, outcomes, summa
 
 
 def test_another_grid_than_the_shipped_one_is_told(outcomes, summary_of):
-    shipped = config_record(load_config("virtual").config)
-    assert deviations(shipped) == []
-    cut = load_config("virtual").with_grid(budgets="5", strategies="mean,foreground-random").config
+    def made(config, **changes):
+        return summary_of(outcomes, name=config.name, config=config_record(config), **changes)
+
+    shipped = load_config("virtual")
+    assert deviations(made(shipped.config)) == []
+    cut = shipped.with_grid(budgets="5", strategies="mean,foreground-random").config
     settled = cut.inference.model_copy(update={"engine": "torch"})  # what auto took is no deviation
     changed = cut.model_copy(update={"inference": settled, "query": cut.query.model_copy(update={"patch_px": 256})})
-    strategies = ", ".join(load_config("virtual").config.grid.strategies)
-    assert deviations(config_record(changed)) == [
+    assert deviations(made(changed, given_baseline=True)) == [
+        "the baseline is demo, given with --model",
         "query.patch_px is 256 instead of 512",
-        f"grid.strategies is mean, foreground-random instead of {strategies}",
+        f"grid.strategies is mean, foreground-random instead of {', '.join(shipped.config.grid.strategies)}",
         "grid.budgets is 5 instead of 5, 10, 20",
     ]
-    said = "\n".join(findings(summary_of(outcomes, name="virtual", config=config_record(changed))))
+    said = "\n".join(findings(made(changed)))
     assert "This is not the configuration virtual as it comes with UGA: query.patch_px is 256 instead of 512;" in said
-    assert deviations({"name": "mine"}) == []
+    assert deviations(summary_of(outcomes)) == []  # of a name that does not come with UGA
 
 
 def test_an_experiment_without_a_place_gets_one(tmp_path, results):

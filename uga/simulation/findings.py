@@ -22,7 +22,7 @@ def findings(summary: Summary) -> list[str]:
 
 def _reservations(summary: Summary) -> list[str]:
     said = []
-    if changed := deviations(summary.config):
+    if changed := deviations(summary):
         said.append(f"This is not the configuration {summary.name} as it comes with UGA: {'; '.join(changed)}.")
     if summary.finished < summary.cells:
         said.append(f"Only {summary.finished} of {summary.cells} cells are finished; what follows is about those.")

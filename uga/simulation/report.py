@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from uga.simulation.cells import CellKey, CellManifest, Plan
     from uga.simulation.results import SlideResult
+    from uga.simulation.run import SimulationRequest
     from uga.simulation.selection import Selector
     from uga.simulation.work import Experiment
 
@@ -44,14 +45,14 @@ SUMMARY_FILE, TABLES_FILE, REPORT_FILE = "summary.json", "tables.md", "report.ht
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(experiment: Experiment, plans: Sequence[Plan], selector: Selector, command: str) -> Path:
+def write_report(experiment: Experiment, plans: Sequence[Plan], selector: Selector, request: SimulationRequest) -> Path:
     """Write all reports over the cells that are finished.
 
     Args:
         experiment: The experiment.
         plans: All its cells.
         selector: The query pool, and what was offered to the cells.
-        command: What makes the same experiment.
+        request: What makes the same experiment.
 
     Returns:
         The HTML page.
@@ -64,7 +65,7 @@ def write_report(experiment: Experiment, plans: Sequence[Plan], selector: Select
     cohort = experiment.cohorts.test
     results = {key: described(read_slides(experiment.cell(key) / SLIDES_FILE), cohort) for key in manifests}
     write_results(experiment.output / RESULTS_FILE, results)
-    summary = _summarise(experiment, plans, manifests, results, selector, command)
+    summary = _summarise(experiment, plans, manifests, results, selector, request)
     write_json(experiment.output / SUMMARY_FILE, summary)
     tables = markdown(summary)
     text = "\n\n".join(f"### {title}\n\n{table}" for title, table in tables.items())
@@ -83,7 +84,7 @@ def _summarise(
     manifests: Mapping[CellKey, CellManifest],
     results: Mapping[CellKey, Sequence[SlideResult]],
     selector: Selector,
-    command: str,
+    request: SimulationRequest,
 ) -> Summary:
     config, runs, kept = experiment.config, selector.runs, selector.kept
     own = {
@@ -123,7 +124,8 @@ def _summarise(
         home_centres=home,
         home_is_least_uncertain=home_is_least_uncertain(pools, home),
         baseline=runs.ranked.model,
-        command=command,
+        given_baseline=request.model is not None,
+        command=request.command,
         config=config_record(config),
         versions=installed_versions(),
         computed_on=tuple(sorted({f"{each.computation}, {each.threads} threads" for each in computed})),

@@ -130,7 +130,7 @@ def simulate(request: SimulationRequest) -> ExitCode:
             plans.append(Plan(key, selected, selector.ranks(selected), identifier.identify(key, selected)))
         failures = [] if request.only_report else _work_on(_waiting(plans, experiment), experiment, slots)
         _write_failures(output / FAILURES_FILE, failures)
-        page = write_report(experiment, plans, selector, request.command)
+        page = write_report(experiment, plans, selector, request)
     log.info("Open %s", page)
     return ExitCode(max((each.code for each in failures), default=ExitCode.OK))
 

@@ -10,21 +10,22 @@ from uga.simulation.config import load_config, shipped_configs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from uga.simulation.summary import Summary
+
 _SETTLED = "auto"
 _TOLD_ELSEWHERE = ("name", "title", "description", "keep_models")
 
 
-def deviations(config: Mapping[str, object]) -> list[str]:
+def deviations(summary: Summary) -> list[str]:
     """Such as ``grid.budgets is 5 instead of 5, 10, 20``; nothing for an experiment that does not come with UGA.
 
-    Args:
-        config: The configuration as the summary and manifests have it; what was ``auto`` may be settled.
+    What was ``auto`` and is settled by what computed the query pool is no deviation.
     """
-    name = str(config.get("name"))
-    if name not in shipped_configs():
+    if summary.name not in shipped_configs():
         return []
-    shipped, own = flat(config_record(load_config(name).config)), flat(config)
-    return [
+    shipped, own = flat(config_record(load_config(summary.name).config)), flat(summary.config)
+    given = [f"the baseline is {summary.baseline.name}, given with --model"] if summary.given_baseline else []
+    return given + [
         f"{key} is {_shown(own.get(key))} instead of {_shown(shipped.get(key))}"
         for key in dict.fromkeys((*shipped, *own))
         if own.get(key) != shipped.get(key) and shipped.get(key) != _SETTLED and key not in _TOLD_ELSEWHERE

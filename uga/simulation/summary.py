@@ -181,6 +181,8 @@ class Summary(Record):
     home_centres: tuple[str, ...]
     home_is_least_uncertain: bool | None = None
     baseline: ModelRecord
+    given_baseline: bool
+    """Whether it took the place of the configuration's."""
     command: str
     config: dict[str, JsonValue]
     versions: dict[str, str]
