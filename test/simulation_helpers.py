@@ -92,10 +92,10 @@ def write_slide(path: Path, mask: Path, centre: str, seed: int, discs: bool) -> 
 
 
 def write_config(folder: Path, **changes: object) -> Path:
-    """A configuration beside the slides; what is not said is the least there can be."""
-    values: dict[str, object] = {"strategies": ["mean"], "budgets": [2], "seeds": [0], "query": "", "compare": "random"}
+    """A configuration beside the slides, compared with the last strategy; what is not said is the least there is."""
+    values: dict[str, object] = {"strategies": ["mean"], "budgets": [2], "seeds": [0], "query": ""} | changes
     path = folder / "config.toml"
-    text = CONFIG.format(model=trained_parent().path, **(values | changes))
+    text = CONFIG.format(model=trained_parent().path, compare=values["strategies"][-1], **values)  # type: ignore[index]
     path.write_text(text.replace("'", '"'))
     return path
 

@@ -5,7 +5,8 @@ from finetuning_helpers import own_environment
 from outcome_helpers import make_outcomes, make_patches
 
 from uga.output.schema import ModelRecord
-from uga.simulation.analysis import Outcomes, centre_pools
+from uga.simulation.analysis import Outcomes
+from uga.simulation.querying import centre_pools
 from uga.simulation.summary import Summary
 
 
@@ -36,6 +37,7 @@ def summary_of():
             "level": outcomes.options.level,
             "resamples": outcomes.options.resamples,
             "centres": outcomes.headline_centres,
+            "centres_left_out": outcomes.centres_left_out,
             "test_slides": len(outcomes.slides),
             "test_patients": len(outcomes.slides),
             "lone_patients": outcomes.lone_patients,
@@ -52,6 +54,7 @@ def summary_of():
             "scores": (),
             "home_centres": (),
             "baseline": ModelRecord(name="demo", sha256="0" * 64, folds=(0, 1)),
+            "given_baseline": False,
             "command": "python -m uga simulate made --output OUT",
             "config": {"name": "made"},
             "versions": {},

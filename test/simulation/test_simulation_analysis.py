@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from outcome_helpers import OPTIONS, make_patches, pool_patch, slide
+from outcome_helpers import OPTIONS, cell, make_patches, pool_patch, slide
 
 from uga.evaluation.agreement import Agreement
 from uga.ranking import Strategy
-from uga.simulation.analysis import Outcomes, centre_pools, home_is_least_uncertain, score_qualities
-from uga.simulation.cells import BASELINE, CellKey
+from uga.simulation.analysis import Outcomes
+from uga.simulation.cells import BASELINE, CellKey, Plan
 from uga.simulation.findings import findings
-from uga.simulation.results import read_slides, write_slides
+from uga.simulation.querying import centre_pools, choices, home_is_least_uncertain, score_qualities
+from uga.simulation.results import SlideResult, described, read_slides, write_slides
+from uga.simulation.tables import markdown, told
+from uga.training.cases import Case
 
 
 def test_the_headline_is_the_mean_of_the_centres(outcomes: Outcomes) -> None:
@@ -77,6 +81,132 @@ def test_a_seed_that_is_missing_does_not_spoil_a_point(outcomes: Outcomes) -> No
     assert point.dice.value == pytest.approx(np.mean(list(point.seeds.values())))
 
 
+def test_seeds_are_paired(outcomes: Outcomes) -> None:
+    """With a cell missing, differences are of the seeds that both strategies have, areas of those with all budgets."""
+    gone = CellKey(strategy=Strategy.MEAN, budget=5, seed=1)
+    part = Outcomes({key: value for key, value in outcomes.results.items() if key != gone}, OPTIONS, 2.0)
+    found = {(d.strategy, d.budget): d for d in part.differences}
+    seeds = {(p.strategy, p.budget): p.seeds for p in part.points}
+    gains = [seeds[Strategy.MEAN, 5][seed] - seeds[Strategy.RANDOM, 5][seed] for seed in (0, 2)]
+    assert found[Strategy.MEAN, 5].seeds == 2
+    assert found[Strategy.MEAN, 5].dice.value == pytest.approx(np.mean(gains))
+    assert (found[Strategy.MEAN, 10].seeds, found[Strategy.MEAN, None].seeds) == (3, 2)
+    assert {area.strategy: area.seeds for area in part.areas} == {
+        Strategy.RANDOM: 3, Strategy.MEAN: 2, Strategy.ENTROPY: 3
+    }  # fmt: skip
+    alone = {key: value for key, value in outcomes.results.items() if key.strategy is not Strategy.RANDOM or key.seed}
+    alone = {key: value for key, value in alone.items() if key.strategy is not Strategy.MEAN or not key.seed}
+    assert not [d for d in Outcomes(alone, OPTIONS, 2.0).differences if d.strategy is Strategy.MEAN]
+
+
+def test_the_seeds_of_a_difference_are_told_where_some_are_missing(outcomes: Outcomes, summary_of) -> None:
+    gone = CellKey(strategy=Strategy.MEAN, budget=5, seed=1)
+    part = Outcomes({key: value for key, value in outcomes.results.items() if key != gone}, OPTIONS, 2.0)
+    made = summary_of(part, cells=19)
+    assert "mean (2 of 3 seeds) is above random" in "\n".join(findings(made))
+    tables = markdown(made)
+    for title in ("Dice of tumour", "Gain over the baseline", "Differences from random"):
+        assert tables[title].count(", 2 of 3 seeds") == 1 + (title == "Differences from random")  # and of its area
+
+
+def test_one_budget_has_no_area(outcomes: Outcomes, summary_of) -> None:
+    part = Outcomes({key: value for key, value in outcomes.results.items() if key.budget < 10}, OPTIONS, 2.0)
+    assert part.areas == ()
+    assert {difference.budget for difference in part.differences} == {5}
+    assert "area" not in "\n".join(findings(summary_of(part)))
+
+
+def seeds_gain(gains: tuple[float, ...]) -> Outcomes:
+    """The mean over random by so much with each seed, alike on all slides."""
+    results = {BASELINE: cell(0.5)}
+    for seed, gain in enumerate(gains):
+        for strategy, extra in ((Strategy.RANDOM, 0.0), (Strategy.MEAN, gain)):
+            results[CellKey(strategy=strategy, budget=5, seed=seed)] = cell(0.6 + extra, seed=seed)
+    return Outcomes(results, OPTIONS, 2.0)
+
+
+def test_three_seeds_of_one_sign_prove_nothing() -> None:
+    (apart,) = seeds_gain((0.01, 0.05, 0.2)).differences
+    assert apart.dice.value == pytest.approx(0.26 / 3, abs=0.005)
+    assert apart.dice.low < 0
+    assert not apart.dice.excludes_zero
+    (alike,) = seeds_gain((0.08, 0.09, 0.1)).differences
+    assert alike.dice.excludes_zero
+
+
+def test_gains_are_over_the_baseline_on_the_same_slides(outcomes: Outcomes) -> None:
+    baseline, *others = outcomes.points
+    assert baseline.gain is None
+    for point in others:
+        assert point.gain.value == pytest.approx(point.dice.value - baseline.dice.value)
+        assert point.gain.low < point.gain.value < point.gain.high
+        assert point.gain.low >= -1
+        assert 0 <= point.dice.low < point.dice.high <= 1
+
+
+def test_strategies_that_correct_the_same_are_identical(outcomes: Outcomes, summary_of) -> None:
+    results = dict(outcomes.results)
+    for key, listed in outcomes.results.items():
+        if key.strategy is Strategy.RANDOM:
+            results[key.model_copy(update={"strategy": Strategy.SUM})] = listed
+    twins = Outcomes(results, OPTIONS, 2.0)
+    assert {d.strategy for d in twins.differences if d.identical} == {Strategy.SUM}
+    made = summary_of(twins)
+    said = "\n".join(findings(made))
+    assert "sum is identical with random" in said
+    assert "sum is not told apart" not in said
+    assert "| sum | identical | identical | identical |" in markdown(made)["Differences from random"]
+
+
+def test_a_centre_without_the_label_is_left_out_and_named(outcomes: Outcomes, summary_of) -> None:
+    """Whether anything is found there or not: neither moves the headline."""
+    results = {}
+    for number, (key, listed) in enumerate(outcomes.results.items()):
+        results[key] = [*listed, slide("c", 0, 1.0 - 0.5 * (number % 2), lesion="negative")]
+    more = Outcomes(results, OPTIONS, 2.0)
+    assert more.headline_centres == ("a", "b")
+    assert more.centres_left_out == ("c",)
+    assert [p.dice.value for p in more.points] == [p.dice.value for p in outcomes.points]
+    assert all(point.by_centre["c"].value is None for point in more.points)
+    assert "No test slide of centre c holds tumour, so the mean over centres is that of a, b." in findings(
+        summary_of(more)
+    )
+    nothing = Outcomes(results, OPTIONS.model_copy(update={"centres": ("c",)}), 2.0)
+    assert {point.dice.value for point in nothing.points} == {None}
+    assert findings(summary_of(nothing))
+
+
+def test_no_resample_loses_the_label_of_a_patient_whose_first_slide_has_none() -> None:
+    def of(patient: str, number: int, *, lesion: str) -> SlideResult:
+        return replace(slide("a", number, 0.6, lesion=lesion), patient=patient)
+
+    slides = [of("first", 0, lesion="negative"), of("first", 1, lesion="micro")]
+    slides += [
+        replace(slide("a", number, number / 10, lesion="negative"), patient=f"{number}") for number in range(2, 9)
+    ]
+    dice = Outcomes({BASELINE: slides}, OPTIONS, 2.0).points[0].dice
+    assert 0 < dice.low <= dice.value <= dice.high
+
+
+def test_few_patients_are_cautioned_against(summary_of) -> None:
+    results = {BASELINE: [slide("a", number, 0.5 + number / 10) for number in range(3)]}
+    results[CellKey(strategy=Strategy.MEAN, budget=5)] = [slide("a", number, 0.6 + number / 20) for number in range(3)]
+    few = Outcomes(results, OPTIONS, 2.0)
+    assert few.points[0].dice.caution == "fewer than 6 patients"
+    assert told(few.points[0].dice).endswith("*)")
+    made = summary_of(few)
+    assert "Intervals with a * rest on fewer than 6 patients: they hold the truth less often than 95 %." in findings(
+        made
+    )
+    assert r"\*) |" in markdown(made)["Dice of tumour"]
+
+
+def test_enough_patients_are_not(outcomes: Outcomes, summary_of) -> None:
+    made = summary_of(outcomes)
+    assert made.points[1].dice.caution is None
+    assert "*" not in told(made.points[1].dice)
+
+
 def test_only_the_centres_that_count_are_in_the_headline(outcomes: Outcomes) -> None:
     only = Outcomes(outcomes.results, OPTIONS.model_copy(update={"centres": ("b",)}), 2.0)
     assert only.points[0].dice.value == only.points[0].by_centre["b"].value
@@ -101,6 +231,35 @@ def test_slide_means_know_where_the_label_is(outcomes: Outcomes) -> None:
 def test_results_come_back(tmp_path, outcomes: Outcomes) -> None:
     write_slides(tmp_path / "slides.csv", outcomes.results[BASELINE])
     assert read_slides(tmp_path / "slides.csv") == outcomes.results[BASELINE]
+
+
+def test_results_are_of_whom_the_cohort_says(outcomes: Outcomes) -> None:
+    listed = outcomes.results[BASELINE]
+    cases = [Case(each.slide, Path("x.tif"), None, "elsewhere", f"new {each.slide}", "itc") for each in listed]
+    for before, after in zip(listed, described(listed, cases[::-1]), strict=True):
+        assert (after.centre, after.patient, after.lesion) == ("elsewhere", f"new {before.slide}", "itc")
+        assert (after.slide, after.label, after.agreement) == (before.slide, before.label, before.agreement)
+
+
+def test_cells_that_fall_short_of_their_budget_are_told(outcomes: Outcomes, summary_of) -> None:
+    plans = []
+    for seed, count in enumerate((10, 9)):
+        key = CellKey(strategy=Strategy.MEAN, budget=5, seed=seed)
+        plans.append(Plan(key, tuple(make_patches()[:count]), tuple(range(count)), "0" * 64))
+    manifests = {plan.key: Guarded() for plan in plans}
+    (choice,) = choices(plans, manifests, pools=2)
+    assert (choice.patches, choice.short) == (9.5, 1)
+    said = "\n".join(findings(summary_of(outcomes, choices=(choice,))))
+    assert "1 cell corrected fewer patches than the budget (5), as a pool gave no more." in said
+    (choice,) = choices(plans, manifests, pools=1)
+    assert choice.short == 0
+    assert "fewer patches than the budget" not in "\n".join(findings(summary_of(outcomes, choices=(choice,))))
+
+
+class Guarded:
+    """All that is asked of a manifest."""
+
+    guard = None
 
 
 def test_pools_and_scores() -> None:
@@ -131,6 +290,9 @@ def test_findings_say_what_the_intervals_say(outcomes: Outcomes, summary_of) -> 
     assert "At 5 patches a centre, mean is above random, and the interval excludes zero" in said
     assert "entropy is not told apart from random" in said
     assert "10 corrected patches a centre take the mean Dice of tumour from" in said
+    assert "with random, a gain of +0.191 (+" in said
+    assert said.count("; the best of 3 strategies, chosen on these slides, is mean with 0.") == 2
+    assert "a gain of +0.297 (+" in said
     few = {key: value for key, value in outcomes.results.items() if key.seed == 0}
     said = "\n".join(findings(summary_of(Outcomes(few, OPTIONS, 2.0), cells=19)))
     assert "Only 7 of 19 cells are finished" in said

@@ -1,10 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from uga.errors import UserError
 from uga.ranking import Strategy
-from uga.simulation.cells import BASELINE, CellKey, cell_keys
+from uga.simulation.cells import BASELINE, CellKey, cell_keys, config_record
 from uga.simulation.config import config_text, load_config, shipped_configs
 
 NAMES = ["camelyon", "glas", "glas-grade", "glas-rare", "nuclei", "virtual", "virtual-mini"]
@@ -59,6 +60,7 @@ def test_a_cell_is_named_after_what_it_is() -> None:
         ("patch_px = 256", "patch_px = 256\nrarity = [1.5]", "query.rarity.0"),
         ('"mean", "foreground-random"', '"meen"', "grid.strategies.0"),
         ('"mean", "foreground-random"', '"mean", "mean"', "strategies holds a value twice"),
+        ('"mean", "foreground-random"', '"mean", "random"', "all are compared with foreground-random; add it"),
         ("budgets = [2]", "budgets = [0]", "grid.budgets.0"),
         ("seeds = [0]", "seeds = []", "grid.seeds"),
         ("iterations = 4", "iterations = 4.5", "finetuning.iterations"),
@@ -87,6 +89,60 @@ def test_what_is_no_configuration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"cell": {}}')
     with pytest.raises(UserError, match="not the manifest of a cell"):
         load_config(str(tmp_path / "manifest.json"))
+
+
+def test_the_command_may_give_another_grid() -> None:
+    loaded = load_config("virtual-mini")
+    other = loaded.with_grid(strategies="entropy, foreground-random", budgets=None, seeds="3,4")
+    assert other.config.grid.strategies == (Strategy.ENTROPY, Strategy.FOREGROUND_RANDOM)
+    assert other.config.grid.seeds == (3, 4)
+    assert other.config.grid.budgets == loaded.config.grid.budgets
+    assert other.changes == ("--strategies entropy,foreground-random", "--seeds 3,4")
+    assert other.config.model_copy(update={"grid": loaded.config.grid}) == loaded.config
+    assert loaded.with_grid(strategies=None, budgets=None, seeds=None) is loaded
+
+
+@pytest.mark.parametrize(
+    ("lists", "says"),
+    [
+        ({"budgets": "5,x"}, "--budgets '5,x' is not valid"),
+        ({"budgets": "0"}, "--budgets '0' is not valid"),
+        ({"budgets": ""}, "--budgets '' is not valid"),
+        ({"seeds": "1,1"}, "seeds holds a value twice"),
+        ({"strategies": "meen,foreground-random"}, "'foreground-random'"),
+        ({"strategies": "mean,entropy"}, "all are compared with foreground-random; add it"),
+    ],
+)
+def test_a_grid_of_the_command_is_checked(lists: dict[str, str], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config("virtual-mini").with_grid(**lists)
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def write_manifest(path: Path, cell: dict[str, object]) -> Path:
+    """What is read of a cell's manifest."""
+    content = {
+        "cell": cell,
+        "config": config_record(load_config("glas-rare").config),
+        "computation": {"engine": "torch", "precision": "fp32"},
+        "threads": 1,
+        "baseline": {"sha256": "a" * 64},
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_manifest_repeats_its_cell_alone(tmp_path: Path) -> None:
+    baseline = load_config(str(write_manifest(tmp_path / "manifest.json", {"budget": 0, "seed": 0})))
+    assert baseline.only_baseline
+    assert (baseline.baseline_sha256, baseline.threads) == ("a" * 64, 1)
+    cell = {"strategy": "mean", "budget": 10, "seed": 1, "rarity": 0.05}
+    mean = load_config(str(write_manifest(tmp_path / "manifest.json", cell)))
+    assert not mean.only_baseline
+    assert cell_keys(mean.config) == [BASELINE, CellKey(strategy=Strategy.MEAN, budget=10, seed=1, rarity=0.05)]
+    with pytest.raises(UserError, match=r"repeats one cell; leave out --budgets\."):
+        mean.with_grid(budgets="5")
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:

@@ -4,14 +4,19 @@ import re
 from pathlib import Path
 
 import pytest
-from outcome_helpers import make_patches
+from outcome_helpers import OPTIONS, make_patches
 from PIL import Image
 
 from uga.errors import UserError
 from uga.output.files import write_json
-from uga.simulation.config import shipped_configs
+from uga.simulation.analysis import Outcomes
+from uga.simulation.cells import BASELINE, config_record
+from uga.simulation.config import load_config, shipped_configs
 from uga.simulation.evidence import fill, main
 from uga.simulation.figures import CAPTIONS, draw_figures
+from uga.simulation.findings import findings
+from uga.simulation.shipped import deviations
+from uga.simulation.summary import RarityPool
 
 PAGE = "# Evidence\n\nWords.\n\n<!-- made -->\n<!-- end -->\n\n## After\n"
 ROOT = Path(__file__).parents[2]
@@ -57,6 +62,48 @@ def test_a_section_is_filled_and_filled_again(tmp_path, results, outcomes):
         assert (tmp_path / "docs" / link).is_file()
     assert main([str(results), "--docs", str(tmp_path / "docs")]) == 0
     assert (tmp_path / "docs" / "evidence.md").read_text() == page
+
+
+def test_figures_of_one_pool_are_not_drawn_for_several(tmp_path, outcomes, summary_of):
+    """Nor left there from before."""
+    results = {BASELINE: outcomes.results[BASELINE]}
+    for rarity in (0.1, 0.5):
+        for key, listed in outcomes.results.items():
+            if key.strategy is not None and key.budget == 5:
+                results[key.model_copy(update={"rarity": rarity})] = listed
+    draw_figures(tmp_path, summary_of(outcomes), make_patches())
+    pools = tuple(RarityPool(rarity=rarity, patches=20, shifted=20 * rarity) for rarity in (0.1, 0.5))
+    several = summary_of(Outcomes(results, OPTIONS, 2.0), rarities=pools)
+    assert not several.areas
+    draw_figures(tmp_path, several, make_patches())
+    left = {path.stem for path in tmp_path.iterdir()}
+    assert left == set(CAPTIONS) - {"fig4b-by-centre", "fig4c-by-class"}
+    for picture in (tmp_path / "differences.svg", tmp_path / "fig4a-dice-by-budget.svg"):
+        assert "10 %" in picture.read_text()
+    assert "area" not in (tmp_path / "differences.svg").read_text()
+    one = {key: listed for key, listed in results.items() if key.rarity != 0.5}
+    draw_figures(tmp_path, summary_of(Outcomes(one, OPTIONS, 2.0)), make_patches())
+    assert "10 % of the pool shifted" in (tmp_path / "fig4b-by-centre.svg").read_text()
+
+
+def test_another_grid_than_the_shipped_one_is_told(outcomes, summary_of):
+    def made(config, **changes):
+        return summary_of(outcomes, name=config.name, config=config_record(config), **changes)
+
+    shipped = load_config("virtual")
+    assert deviations(made(shipped.config)) == []
+    cut = shipped.with_grid(budgets="5", strategies="mean,foreground-random").config
+    settled = cut.inference.model_copy(update={"engine": "torch"})  # what auto took is no deviation
+    changed = cut.model_copy(update={"inference": settled, "query": cut.query.model_copy(update={"patch_px": 256})})
+    assert deviations(made(changed, given_baseline=True)) == [
+        "the baseline is demo, given with --model",
+        "query.patch_px is 256 instead of 512",
+        f"grid.strategies is mean, foreground-random instead of {', '.join(shipped.config.grid.strategies)}",
+        "grid.budgets is 5 instead of 5, 10, 20",
+    ]
+    said = "\n".join(findings(made(changed)))
+    assert "This is not the configuration virtual as it comes with UGA: query.patch_px is 256 instead of 512;" in said
+    assert deviations(summary_of(outcomes)) == []  # of a name that does not come with UGA
 
 
 def test_an_experiment_without_a_place_gets_one(tmp_path, results):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from uga.corrections import read_corrections
 from uga.output.schema import NOT_JUDGED
 from uga.simulation.config import load_config
 from uga.simulation.pathologist import correct, unsure
-from uga.simulation.pool import open_runs, read_patches
+from uga.simulation.pool import open_runs, read_patches, write_patches
 from uga.simulation.segmenting import segment_pool
 from uga.simulation.sources import prepare
 from uga.simulation.workers import Slot
@@ -95,15 +96,20 @@ def test_what_no_reference_judges_is_not_judged(queried, tmp_path):
     mapping = LabelMapping(labels={"background": (1,), "tumour": ()}, ignore=(0, 2))
     partial = replace(cohorts, mapping=mapping)
     chosen = [patch for patch in patches if patch.holds_label and patch.shifted][:2]
-    correct(chosen, runs, partial, tmp_path / "c", unsure_um=0)
+    assert correct(chosen, runs, partial, tmp_path / "c", unsure_um=0) == 2
     found = read_corrections(tmp_path / "c", model)
     assert len(found.used) == 2
     assert not found.refused  # black and white, but somebody has accepted it
     assert {0, NOT_JUDGED} == set(np.unique(found.used[0].labels))
     nothing = replace(cohorts, mapping=LabelMapping(labels={"background": (), "tumour": ()}, ignore=(0, 1, 2)))
-    correct(chosen, runs, nothing, tmp_path / "d", unsure_um=0)
+    assert correct(chosen, runs, nothing, tmp_path / "d", unsure_um=0) == 0
     skipped = read_corrections(tmp_path / "d", model)
     assert (len(skipped.used), len(skipped.unchanged), len(skipped.refused)) == (0, 2, 0)
+    unjudged = read_patches(runs, nothing, "tumour")
+    assert {patch.judged for patch in unjudged} == {0}
+    write_patches(tmp_path / "patches.csv", unjudged)
+    with (tmp_path / "patches.csv").open(newline="") as stream:
+        assert {row["smoothed_dice"] for row in csv.DictReader(stream)} == {""}  # not the 1 of nothing wrong
 
 
 @given(seed=st.integers(0, 50), within=st.floats(0.5, 5))

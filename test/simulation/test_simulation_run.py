@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,13 +104,14 @@ def test_a_second_run_does_nothing_and_a_larger_grid_adds_to_it(experiment, tmp_
     assert simulate(request(experiment / "config.toml", out, data=experiment)) is ExitCode.OK
     assert stamps(out) == before
     assert (out / "results.csv").read_bytes() == results
-    larger = tmp_path / "larger.toml"
-    larger.write_text((experiment / "config.toml").read_text().replace('"sum", "random"', '"sum", "reference"'))
+    larger = load_config(str(experiment / "config.toml")).with_grid(strategies="mean,reference,random")
     assert simulate(request(larger, out, data=experiment)) is ExitCode.OK
     after = stamps(out)
     assert {name: after[name] for name in before} == before
     assert set(after) == {*before, "reference-001-seed0"}
-    assert {point.strategy for point in summary(out).points} == {None, Strategy.MEAN, Strategy.SUM, Strategy.REFERENCE}
+    found = summary(out)
+    assert {point.strategy for point in found.points} == {None, Strategy.MEAN, Strategy.REFERENCE, Strategy.RANDOM}
+    assert " --strategies mean,reference,random " in found.command
     assert simulate(request(experiment / "config.toml", out, data=experiment, only_report=True)) is ExitCode.OK
     assert (out / "results.csv").read_bytes() == results
 
@@ -124,6 +126,43 @@ def test_a_cell_is_repeated_from_its_manifest(experiment, tmp_path):
         assert (again / name).read_bytes() == (source / name).read_bytes()
     first, second = (CellManifest.model_validate_json((f / "manifest.json").read_bytes()) for f in (source, again))
     assert (first.model, first.identity) == (second.model, second.identity)
+
+
+def test_a_baseline_is_repeated_alone_and_from_the_same_model(experiment, tmp_path):
+    source = experiment / "out" / "cells" / "baseline"
+    loaded = load_config(str(source / "manifest.json"))
+    assert simulate(request(loaded, tmp_path / "again", data=experiment)) is ExitCode.OK
+    assert set(stamps(tmp_path / "again")) == {"baseline"}
+    again = tmp_path / "again" / "cells" / "baseline"
+    assert (again / "slides.csv").read_bytes() == (source / "slides.csv").read_bytes()
+    assert manifest(tmp_path / "again", "baseline").identity == manifest(experiment / "out", "baseline").identity
+    other = replace(loaded, baseline_sha256="0" * 64)
+    with pytest.raises(UserError, match=r"started from the baseline with SHA-256 0+, .* name its folder with --model"):
+        simulate(request(other, tmp_path / "other", data=experiment))
+    assert not (tmp_path / "other" / "cells").exists()
+
+
+def test_whose_a_test_slide_is_may_be_corrected_without_redoing_a_cell(experiment, tmp_path):
+    folder = shutil.copytree(experiment, tmp_path / "copy")
+    before = stamps(folder / "out")
+    cohort = folder / "test.csv"
+    text = cohort.read_text()
+    assert ",home,test-home-0,micro" in text
+    cohort.write_text(text.replace(",home,test-home-0,micro", ",elsewhere,somebody,macro"))
+    assert simulate(request(folder / "config.toml", folder / "out")) is ExitCode.OK
+    assert stamps(folder / "out") == before
+    with (folder / "out" / "results.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["slide"] == "test-home-0"]
+    assert {(row["centre"], row["patient"], row["class"]) for row in rows} == {("elsewhere", "somebody", "macro")}
+    assert set(summary(folder / "out").centres) == {"elsewhere", "abroad"}  # home holds no tumour any more
+    assert summary(folder / "out").centres_left_out == ("home",)
+
+
+def test_centres_that_nobody_knows_are_refused(experiment, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text((experiment / "config.toml").read_text() + '\ncentres = ["home", "hom"]\n')
+    with pytest.raises(UserError, match=r"evaluation\.centres names hom, .* name some of abroad, home"):
+        simulate(request(config, tmp_path / "out", data=experiment))
 
 
 def test_changed_options_redo_what_they_touch(experiment, tmp_path):
@@ -198,6 +237,7 @@ def test_two_runs_in_one_folder_are_refused(experiment):
 def test_models_are_kept_if_asked_for_later_too(experiment, tmp_path):
     config, out = tmp_path / "config.toml", experiment / "out"
     text = (experiment / "config.toml").read_text().replace('"mean", "sum", "random"', '"mean"')
+    text = text.replace('compare_with = "random"', 'compare_with = "mean"')
     config.write_text(f"keep_models = true\n{text}")
     tmp_path = tmp_path / "copy"
     shutil.copytree(out, tmp_path / "out")

@@ -104,6 +104,15 @@ def test_what_is_excluded_is_never_offered() -> None:
         selector(black).offered(None, 0)
 
 
+def test_what_the_reference_does_not_judge_is_never_offered() -> None:
+    patches = pool(3, 3)
+    blind = [replace(patch, judged=0.0) for patch in patches[3:]]
+    chosen = selector([*patches[:3], *blind]).select(CellKey(strategy=Strategy.MEAN, budget=5, seed=0))
+    assert {patch.candidate.place for patch in chosen} == {patch.candidate.place for patch in patches[:3]}
+    with pytest.raises(UserError, match="No patch of the query pool is judged by its reference"):
+        selector(blind).offered(None, 0)
+
+
 def test_the_cap_holds() -> None:
     key = CellKey(strategy=Strategy.RANDOM, budget=6, seed=0)
     chosen = selector(pool(10, 10), per_slide_cap=2).select(key)

@@ -80,6 +80,9 @@ def test_configurations_can_be_shown_and_need_their_folder(tmp_path: Path, capsy
     assert "name it with --data" in capsys.readouterr().err
     assert uga("simulate", "no-such", "--output", tmp_path / "out") == ExitCode.BAD_REQUEST
     assert "virtual-mini" in capsys.readouterr().err
+    assert uga("simulate", "virtual-mini", "--output", tmp_path / "out", "--budgets", "five") == ExitCode.BAD_REQUEST
+    assert "--budgets 'five' is not valid" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "data").exists()
 
 
 @pytest.mark.real

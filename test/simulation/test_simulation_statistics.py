@@ -9,9 +9,9 @@ from uga.simulation.statistics import (
     expanded_tail,
     interval,
     pooled_dice,
-    resampled_seeds,
     resampled_slides,
     weighted_mean,
+    with_seeds,
 )
 
 PATIENTS = ["a", "a", "b", "c", "d", "e"]
@@ -31,13 +31,6 @@ def test_patients_are_drawn_whole_and_within_their_stratum() -> None:
 
 def test_a_patient_alone_is_always_there() -> None:
     assert (resampled_slides(["a", "b"], ["1", "2"], resamples=50, seed=0) == 1).all()
-
-
-def test_seeds_are_drawn_with_replacement() -> None:
-    drawn = resampled_seeds(3, resamples=3000, seed=0)
-    assert (drawn.sum(axis=1) == 3).all()
-    assert (drawn == 0).any()
-    np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.08)
 
 
 @given(
@@ -101,6 +94,28 @@ def test_intervals_of_small_strata_hold_the_truth(each: int) -> None:
         low, high = interval(means, expanded_tail(0.9, len(strata), 4))
         hits += low <= truth.mean() <= high
     assert 0.85 <= hits / 300 <= 0.95
+
+
+def test_seeds_widen_an_interval_in_quadrature() -> None:
+    assert with_seeds(0.5, 0.4, 0.7, [0.5], 0.95) == (0.4, 0.7)  # one seed says nothing of others
+    assert with_seeds(0.5, 0.4, 0.7, [0.5, 0.5, 0.5], 0.95) == (pytest.approx(0.4), pytest.approx(0.7))
+    half = 4.302653 * 0.1 / np.sqrt(3)  # Student's t with 2 degrees of freedom, standard deviation 0.1
+    low, high = with_seeds(0.5, 0.4, 0.7, [0.4, 0.5, 0.6], 0.95)
+    assert low == pytest.approx(0.5 - np.hypot(0.1, half))
+    assert high == pytest.approx(0.5 + np.hypot(0.2, half))
+
+
+@pytest.mark.parametrize("patients", [0.0, 0.05, 0.2])
+def test_seeds_of_one_sign_by_chance_exclude_zero_as_seldom_as_the_level_says(patients: float) -> None:
+    """Nothing differs but by patients and three seeds: of three seeds one in four times all have one sign."""
+    rng, wrong, trials = np.random.default_rng(0), 0, 2000
+    for _ in range(trials):
+        common = rng.normal(0, patients)
+        seeds = common + rng.normal(0, 0.1, 3)
+        value = seeds.mean()
+        low, high = with_seeds(value, value - 1.96 * patients, value + 1.96 * patients, seeds.tolist(), 0.95)
+        wrong += low > 0 or high < 0
+    assert 0.02 <= wrong / trials <= 0.065
 
 
 def test_area_is_a_mean_over_the_budgets() -> None:

@@ -37,6 +37,28 @@ def simulate(  # noqa: PLR0913 - each parameter is an option of the command
         Path | None,
         typer.Option(envvar="UGA_DATA", help="Folder with the slides or tiles that the configuration reads."),
     ] = None,
+    strategies: Annotated[
+        str | None,
+        typer.Option(
+            help="Strategies with commas, such as mean,foreground-random, instead of the configuration's. The one that "
+            "all are compared with must be among them.",
+            show_default="the configuration's",
+        ),
+    ] = None,
+    budgets: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of corrected patches with commas, such as 5,10; the baseline, 0, is always there.",
+            show_default="the configuration's",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Seeds of the training and of seeded strategies, such as 0,1,2; each repeats all cells.",
+            show_default="the configuration's",
+        ),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(envvar="UGA_MODEL", help="Baseline, instead of the configuration's.")
     ] = None,
@@ -64,7 +86,8 @@ def simulate(  # noqa: PLR0913 - each parameter is an option of the command
     Query slides are segmented once by the baseline. Each cell of the grid corrects its patches as a perfect pathologist
     would, fine-tunes the ensemble and segments the test slides. Cells are kept, so that a run that was killed goes on,
     and a changed configuration redoes what it touches. OUTPUT gets results.csv, summary.json, tables.md, figures and
-    report.html. docs/simulation.md explains the configuration.
+    report.html. docs/simulation.md explains the configuration. --strategies, --budgets and --seeds cut or widen its
+    grid: cells that are there already are kept, and what is shown says how the grid differs from a shipped one.
 
     Exit codes: 0 all cells done, 1 some cell failed (failures.json says why), 2 bad request, 70 a defect of UGA.
     """
@@ -74,7 +97,7 @@ def simulate(  # noqa: PLR0913 - each parameter is an option of the command
     from uga.simulation.workers import Compute  # noqa: PLC0415
     from uga.training.workers import resolve_devices  # noqa: PLC0415
 
-    loaded = load_config(config)
+    loaded = load_config(config).with_grid(strategies=strategies, budgets=budgets, seeds=seeds)
     return run(
         SimulationRequest(
             loaded=loaded,

@@ -1,8 +1,7 @@
-"""From the results of cells to a summary: what each strategy gains, with intervals over patients and seeds."""
+"""From the results of cells to points, areas and differences, with intervals over patients and training seeds."""
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,29 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uga.evaluation.agreement import Agreement, Empty, dice
-from uga.evaluation.bootstrap import Resampling, bootstrap_interval
-from uga.evaluation.statistics import patch_separation, patch_spearman
+from uga.evaluation.agreement import Empty, dice
+from uga.evaluation.bootstrap import fewest_patients
 from uga.simulation.cells import BASELINE
 from uga.simulation.statistics import (
     area_under,
     expanded_tail,
     interval,
     pooled_dice,
-    resampled_seeds,
     resampled_slides,
     weighted_mean,
+    with_seeds,
 )
-from uga.simulation.summary import (
-    Area,
-    CentrePool,
-    Choice,
-    Difference,
-    Estimate,
-    Point,
-    RarityPool,
-    ScoreQuality,
-)
+from uga.simulation.summary import Area, Difference, Estimate, Point
 from uga.training.cases import LESION_CLASSES
 
 if TYPE_CHECKING:
@@ -40,18 +29,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from uga.evaluation.bootstrap import Statistic
     from uga.ranking import Strategy
-    from uga.simulation.cells import CellKey, CellManifest, Plan
+    from uga.simulation.cells import CellKey
     from uga.simulation.config import Evaluation
-    from uga.simulation.pool import PoolPatch
     from uga.simulation.results import SlideResult
-    from uga.simulation.selection import Selector
 
     Floats = NDArray[np.float64]
 
-_GroupKey = tuple["float | None", "Strategy | None", int]
-_PATCH_RESAMPLES = 500
+    _GroupKey = tuple[float | None, Strategy | None, int]
+    _BySeed = dict[int, Floats]
+    """Samples of each training seed (1 + resamples,): the value of all slides, then those of the resamples."""
+
+_DICE, _GAIN, _AREA = (0.0, 1.0), (-1.0, 1.0), (0.0, np.inf)
 
 
 @dataclass(frozen=True)
@@ -78,10 +67,20 @@ class Outcomes:
         """All centres of the test slides."""
         return tuple(sorted({slide.centre for slide in self.slides}))
 
-    @property
+    @cached_property
     def headline_centres(self) -> tuple[str, ...]:
-        """The centres whose mean is the headline."""
-        return self.options.centres or self.centres
+        """The centres whose mean is the headline: those asked for that hold the label, whatever is found there."""
+        return tuple(centre for centre in self._asked_centres if (self._at(centre) & self._holding).any())
+
+    @property
+    def centres_left_out(self) -> tuple[str, ...]:
+        """The centres that were asked for and do not hold the label."""
+        return tuple(centre for centre in self._asked_centres if centre not in self.headline_centres)
+
+    @property
+    def lone_patients(self) -> int:
+        """Patients that are alone in their stratum."""
+        return sum(drawn == 1 for drawn in self._drawn(np.ones(len(self.slides), dtype=np.bool_)).values())
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
@@ -90,10 +89,10 @@ class Outcomes:
 
     @cached_property
     def areas(self) -> tuple[Area, ...]:
-        """Of the strategies whose cells of all budgets are there."""
+        """Of the strategies that have a seed with all budgets; none where there is only one budget."""
         return tuple(
-            Area(rarity=rarity, strategy=strategy, dice=self._estimate(samples, self._headline_slides))
-            for (rarity, strategy), samples in self._curves.items()
+            Area(rarity=rarity, strategy=strategy, dice=self._headline_estimate(own, _DICE), seeds=len(own))
+            for (rarity, strategy), own in self._curves.items()
         )
 
     @cached_property
@@ -101,18 +100,24 @@ class Outcomes:
         """Of each strategy and the one that all are compared with: every budget, and the area."""
         other = self.options.compare_with
         found = []
-        for rarity, strategy, budget in self._groups:
-            reference = self._headline.get((rarity, other, budget))
-            if strategy not in (None, other) and reference is not None:
-                samples = self._headline[rarity, strategy, budget] - reference
-                gain = self._estimate(samples, self._headline_slides)
-                found.append(Difference(rarity=rarity, strategy=strategy, budget=budget, dice=gain))
-        for (rarity, strategy), samples in self._curves.items():
-            reference = self._curves.get((rarity, other))
-            if strategy is not other and reference is not None:
-                gain = self._estimate(samples - reference, self._headline_slides)
-                found.append(Difference(rarity=rarity, strategy=strategy, budget=None, dice=gain))
+        for (rarity, strategy, budget), own in self._headline.items():
+            reference = self._headline.get((rarity, other, budget), {})
+            if strategy not in (None, other) and (both := _less(own, reference)):
+                found.append(self._difference(rarity, strategy, budget, both))
+        for (rarity, strategy), own in self._curves.items():
+            if strategy is not other and (both := _less(own, self._curves.get((rarity, other), {}))):
+                found.append(self._difference(rarity, strategy, None, both))
         return tuple(found)
+
+    def _difference(self, rarity: float | None, strategy: Strategy, budget: int | None, by_seed: _BySeed) -> Difference:
+        return Difference(
+            rarity=rarity,
+            strategy=strategy,
+            budget=budget,
+            dice=self._headline_estimate(by_seed, _GAIN),
+            seeds=len(by_seed),
+            identical=not any(samples.any() for samples in by_seed.values()),
+        )
 
     @cached_property
     def _groups(self) -> dict[_GroupKey, list[CellKey]]:
@@ -122,106 +127,74 @@ class Outcomes:
             groups[key.rarity, key.strategy, key.budget].append(key)
         return {name: sorted(keys, key=lambda key: key.seed) for name, keys in groups.items()}
 
-    @property
-    def lone_patients(self) -> int:
-        """Patients that are alone in their stratum."""
-        return sum(drawn == 1 for drawn in self._drawn(np.ones(len(self.slides), dtype=np.bool_)).values())
-
-    def _drawn(self, which: NDArray[np.bool_]) -> Counter[tuple[str, bool]]:
-        """Patients with such slides in each stratum; one with slides in two strata is of the first, as when drawn."""
-        strata: dict[str, tuple[str, bool]] = {}
-        for slide, stratum in zip(self.slides, self._strata, strict=True):
-            strata.setdefault(slide.patient, stratum)
-        return Counter(
-            strata[patient] for patient in {s.patient for s, used in zip(self.slides, which, strict=True) if used}
-        )
-
-    @property
-    def _strata(self) -> list[tuple[str, bool]]:
-        """Slides are exchanged within their centre, and within those with or without the label."""
-        return [(slide.centre, _holds(slide)) for slide in self.slides]
+    @cached_property
+    def _headline(self) -> dict[_GroupKey, _BySeed]:
+        return {group: {key.seed: self._centre_mean(key) for key in keys} for group, keys in self._groups.items()}
 
     @cached_property
-    def _weights(self) -> NDArray[np.int64]:
-        """How often each slide counts: once in the first row, then as in each resample."""
-        drawn = resampled_slides(
-            [slide.patient for slide in self.slides],
-            self._strata,
-            resamples=self.options.resamples,
-            seed=self.options.seed,
-        )
-        return np.vstack([np.ones_like(drawn[:1]), drawn])
-
-    @cached_property
-    def _seed_weights(self) -> dict[int, NDArray[np.int64]]:
-        """How often each training seed counts, likewise."""
-        seeds = sorted({key.seed for key in self.results if key.strategy is not None})
-        if not seeds:
-            return {}
-        drawn = resampled_seeds(len(seeds), resamples=self.options.resamples, seed=self.options.seed)
-        weights = np.vstack([np.ones_like(drawn[:1]), drawn])
-        return {seed: weights[:, column] for column, seed in enumerate(seeds)}
-
-    @cached_property
-    def _headline(self) -> dict[_GroupKey, Floats]:
-        """Samples of the headline of each group; the first is the value itself."""
-        return {group: self._over_seeds(keys, self._centre_mean) for group, keys in self._groups.items()}
-
-    @cached_property
-    def _curves(self) -> dict[tuple[float | None, Strategy], Floats]:
-        """Samples of the area under the curve of each strategy that has all budgets."""
+    def _curves(self) -> dict[tuple[float | None, Strategy], _BySeed]:
+        """The area under the curve of each strategy, of the seeds that have all budgets."""
         budgets = sorted({budget for _, strategy, budget in self._groups if strategy is not None})
-        baseline = self._headline.get((None, None, 0))
+        if len(budgets) < 2 or BASELINE not in self.results:
+            return {}
+        baseline = self._centre_mean(BASELINE)
         curves = {}
         for rarity, strategy in dict.fromkeys((rarity, strategy) for rarity, strategy, _ in self._groups):
-            if strategy is None or baseline is None:
+            if strategy is None:
                 continue
-            points = [self._headline.get((rarity, strategy, budget)) for budget in budgets]
-            complete = [point for point in points if point is not None]
-            if len(complete) == len(budgets):
-                curves[rarity, strategy] = area_under([0, *budgets], np.stack([baseline, *complete], axis=-1))
+            points = [self._headline.get((rarity, strategy, budget), {}) for budget in budgets]
+            areas = {
+                seed: area_under([0, *budgets], np.stack([baseline, *(point[seed] for point in points)], axis=-1))
+                for seed in points[0]
+                if all(seed in point for point in points)
+            }
+            if areas:
+                curves[rarity, strategy] = areas
         return curves
 
     def _point(self, group: _GroupKey) -> Point:
         rarity, strategy, budget = group
-        keys = self._groups[group]
+        keys, own = self._groups[group], self._headline[group]
         all_slides = np.ones(len(self.slides), dtype=np.bool_)
-        holding = np.array([_holds(slide) for slide in self.slides])
         lesions = [name for name in LESION_CLASSES if any(slide.lesion == name for slide in self.slides)]
 
-        def pooled(which: NDArray[np.bool_]) -> Estimate:
-            return self._estimate(self._over_seeds(keys, lambda key: self._pooled(key, which)), which & self._counted)
+        def estimate(
+            figure: Callable[[CellKey], Floats], which: NDArray[np.bool_], within: tuple[float, float] = _DICE
+        ) -> Estimate:
+            return self._estimate({key.seed: figure(key) for key in keys}, which, within)
 
+        def pooled(which: NDArray[np.bool_]) -> Estimate:
+            return estimate(lambda key: self._pooled(key, which), which & self._counted)
+
+        gain = None
+        if strategy is not None and BASELINE in self.results:
+            baseline = self._centre_mean(BASELINE)
+            gain = self._headline_estimate({seed: samples - baseline for seed, samples in own.items()}, _GAIN)
         return Point(
             rarity=rarity,
             strategy=strategy,
             budget=budget,
-            dice=self._estimate(self._headline[group], self._headline_slides),
-            seeds={key.seed: _number(self._centre_mean(key)[0]) for key in keys},
+            dice=self._headline_estimate(own, _DICE),
+            gain=gain,
+            seeds={seed: _number(samples[0]) for seed, samples in own.items()},
             by_centre={centre: pooled(self._at(centre)) for centre in self.centres},
             by_class={
                 lesion: pooled(np.array([slide.lesion == lesion for slide in self.slides])) for lesion in lesions
             },
-            false_positive_mm2=self._estimate(self._over_seeds(keys, self._false_positive_mm2), ~holding),
+            false_positive_mm2=estimate(self._false_positive_mm2, ~self._holding, _AREA),
             dice_pooled=pooled(all_slides),
-            dice_slides=self._estimate(self._over_seeds(keys, self._slide_mean), holding),
-            dice_slides_empty_one=self._estimate(
-                self._over_seeds(keys, lambda key: self._slide_mean(key, everywhere=True)), all_slides
-            ),
+            dice_slides=estimate(self._slide_mean, self._holding),
+            dice_slides_empty_one=estimate(lambda key: self._slide_mean(key, everywhere=True), all_slides),
         )
 
-    def _over_seeds(self, keys: Sequence[CellKey], figure: Callable[[CellKey], Floats]) -> Floats:
-        """The mean of a figure over the seeds of a group, in each resample."""
-        values = np.stack([figure(key) for key in keys], axis=-1)
-        if keys == [BASELINE]:
-            return values[:, 0]
-        weights = np.stack([self._seed_weights[key.seed] for key in keys], axis=-1)
-        return weighted_mean(values, weights)
+    @property
+    def _asked_centres(self) -> tuple[str, ...]:
+        return self.options.centres or self.centres
 
-    def _counts(self, key: CellKey) -> NDArray[np.int64]:
-        """TP, FP, FN of each slide, (slides, 3)."""
-        found = {result.slide: result.agreement for result in self.results[key]}
-        return np.array([found[slide.slide].counts for slide in self.slides], dtype=np.int64)
+    @cached_property
+    def _holding(self) -> NDArray[np.bool_]:
+        """The slides whose reference holds the label."""
+        return np.array([_holds(slide) for slide in self.slides])
 
     @cached_property
     def _counted(self) -> NDArray[np.bool_]:
@@ -236,167 +209,99 @@ class Outcomes:
     def _at(self, centre: str) -> NDArray[np.bool_]:
         return np.array([slide.centre == centre for slide in self.slides])
 
+    @cached_property
+    def _strata(self) -> list[tuple[str, bool]]:
+        """Of each slide that of its patient: centre of the first slide, whether any holds the label.
+
+        Patients are exchanged within it, so a resample has the label wherever all slides have it.
+        """
+        strata: dict[str, tuple[str, bool]] = {}
+        for slide in self.slides:
+            centre, holds = strata.get(slide.patient, (slide.centre, False))
+            strata[slide.patient] = centre, holds or _holds(slide)
+        return [strata[slide.patient] for slide in self.slides]
+
+    def _drawn(self, which: NDArray[np.bool_]) -> Counter[tuple[str, bool]]:
+        """Patients with such slides in each stratum."""
+        strata = {slide.patient: stratum for slide, stratum in zip(self.slides, self._strata, strict=True)}
+        return Counter(
+            strata[patient] for patient in {s.patient for s, used in zip(self.slides, which, strict=True) if used}
+        )
+
+    @cached_property
+    def _weights(self) -> NDArray[np.int64]:
+        """How often each slide counts: once in the first row, then as in each resample."""
+        drawn = resampled_slides(
+            [slide.patient for slide in self.slides],
+            self._strata,
+            resamples=self.options.resamples,
+            seed=self.options.seed,
+        )
+        return np.vstack([np.ones_like(drawn[:1]), drawn])
+
+    def _counts(self, key: CellKey) -> NDArray[np.int64]:
+        """TP, FP, FN of each slide, (slides, 3)."""
+        found = {result.slide: result.agreement for result in self.results[key]}
+        return np.array([found[slide.slide].counts for slide in self.slides], dtype=np.int64)
+
     def _pooled(self, key: CellKey, which: NDArray[np.bool_]) -> Floats:
-        return pooled_dice(self._counts(key)[which], self._weights[:, which])
+        """Dice of such slides together; NaN where none of those drawn holds the label, whatever is found."""
+        weights = self._weights[:, which]
+        holds = weights @ self._holding[which] > 0
+        return np.where(holds, pooled_dice(self._counts(key)[which], weights), np.nan)
 
     def _centre_mean(self, key: CellKey) -> Floats:
-        dice = np.stack([self._pooled(key, self._at(centre)) for centre in self.headline_centres], axis=-1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a resample without the label anywhere
-            mean: Floats = np.nanmean(dice, axis=-1)
+        """Mean over the same centres in every resample; NaN where one of them has lost the label."""
+        if not self.headline_centres:
+            return np.full(len(self._weights), np.nan)
+        dices = np.stack([self._pooled(key, self._at(centre)) for centre in self.headline_centres])
+        mean: Floats = dices.mean(axis=0)
         return mean
 
     def _slide_mean(self, key: CellKey, *, everywhere: bool = False) -> Floats:
         """Mean Dice over slides; without ``everywhere`` only over those that hold the label."""
-        counts = self._counts(key)
-        values = dice(counts, Empty.ONE if everywhere else Empty.EXCLUDE)
+        values = dice(self._counts(key), Empty.ONE if everywhere else Empty.EXCLUDE)
         if not everywhere:
-            values = np.where(counts[:, 0] + counts[:, 2] > 0, values, np.nan)
+            values = np.where(self._holding, values, np.nan)
         return weighted_mean(np.broadcast_to(values, self._weights.shape), self._weights)
 
     def _false_positive_mm2(self, key: CellKey) -> Floats:
-        counts = self._counts(key)
-        area = np.where(counts[:, 0] + counts[:, 2] == 0, counts[:, 1] * (self.spacing_um / 1000) ** 2, np.nan)
+        area = np.where(self._holding, np.nan, self._counts(key)[:, 1] * (self.spacing_um / 1000) ** 2)
         return weighted_mean(np.broadcast_to(area, self._weights.shape), self._weights)
 
-    def _estimate(self, samples: Floats, which: NDArray[np.bool_]) -> Estimate:
-        """The value of all slides and seeds, the first sample, with the interval of the others.
+    def _headline_estimate(self, by_seed: _BySeed, within: tuple[float, float]) -> Estimate:
+        return self._estimate(by_seed, self._headline_slides, within)
+
+    def _estimate(self, by_seed: _BySeed, which: NDArray[np.bool_], within: tuple[float, float]) -> Estimate:
+        """The mean over seeds, with an interval over patients, the seeds fixed, that is widened for the seeds.
 
         Args:
-            samples: The value, then the resampled ones.
+            by_seed: The value, then the resampled ones, of each seed.
             which: The slides that can move it.
+            within: The least and the largest value there can be.
         """
-        bounds = interval(samples[1:], self._tail(which))
-        value = _number(samples[0])
-        if bounds is None or value is None:
-            return Estimate(value=value)
-        return Estimate(value=value, low=bounds[0], high=bounds[1])
-
-    def _tail(self, which: NDArray[np.bool_]) -> float:
-        """Share of samples beyond each end of the interval, by the patients drawn; by the seeds if they alone vary."""
+        samples = np.stack(list(by_seed.values()))
+        mean = samples.mean(axis=0)
+        value = _number(mean[0])
         varied = [drawn for drawn in self._drawn(which).values() if drawn > 1]
-        if not varied:
-            varied = [max(2, len(self._seed_weights))]
-        return expanded_tail(self.options.level, sum(varied), len(varied))
+        if value is None or not varied:
+            return Estimate(value=value)
+        bounds = interval(mean[1:], expanded_tail(self.options.level, sum(varied), len(varied)))
+        if bounds is None:
+            return Estimate(value=value)
+        low, high = np.clip(with_seeds(value, *bounds, samples[:, 0].tolist(), self.options.level), *within)
+        fewest = fewest_patients(self.options.level)
+        caution = f"fewer than {fewest} patients" if sum(varied) < fewest else None
+        return Estimate(value=value, low=float(low), high=float(high), caution=caution)
 
 
-def choices(plans: Sequence[Plan], manifests: Mapping[CellKey, CellManifest]) -> tuple[Choice, ...]:
-    """What each strategy and budget has corrected, over the finished cells."""
-    groups: dict[_GroupKey, list[Plan]] = defaultdict(list)
-    for plan in plans:
-        if plan.key.strategy is not None and plan.key in manifests:
-            groups[plan.key.rarity, plan.key.strategy, plan.key.budget].append(plan)
-    found = []
-    for (rarity, strategy, budget), own in groups.items():
-        assert strategy is not None  # noqa: S101 - the baseline is no choice
-
-        def mean(figure: Callable[[Plan], float], own: Sequence[Plan] = own) -> float:
-            return float(np.mean([figure(plan) for plan in own]))
-
-        found.append(
-            Choice(
-                rarity=rarity,
-                strategy=strategy,
-                budget=budget,
-                patches=mean(lambda plan: len(plan.patches)),
-                holds_label=mean(lambda plan: float(np.mean([patch.holds_label for patch in plan.patches]))),
-                shifted=mean(lambda plan: float(np.mean([patch.shifted for patch in plan.patches]))),
-                slides=mean(lambda plan: len({patch.candidate.slide_id for patch in plan.patches})),
-                baseline_dice=mean(lambda plan: float(np.mean([patch.smoothed_dice for patch in plan.patches]))),
-                guard_refused=sum(_is_refused(manifests[plan.key]) for plan in own),
-            )
-        )
-    return tuple(found)
-
-
-def centre_pools(patches: Sequence[PoolPatch]) -> tuple[CentrePool, ...]:
-    """The query pools as the baseline sees them; ``patches`` are those that are not excluded."""
-    pools = []
-    for centre in sorted({patch.candidate.centre for patch in patches}):
-        own = [patch for patch in patches if patch.candidate.centre == centre]
-        scores = np.array([patch.candidate.score_mean for patch in own])
-        first, median, third = (float(value) for value in np.quantile(scores, [0.25, 0.5, 0.75]))
-        pools.append(
-            CentrePool(
-                centre=centre,
-                slides=len({patch.candidate.slide_id for patch in own}),
-                patches=len(own),
-                holds_label=sum(patch.holds_label for patch in own),
-                shifted=sum(patch.shifted for patch in own),
-                dice=Agreement.pooled(patch.agreement for patch in own).dice,
-                score_mean=float(scores.mean()),
-                score_quartiles=(first, median, third),
-            )
-        )
-    return tuple(pools)
-
-
-def score_qualities(patches: Sequence[PoolPatch], options: Evaluation) -> tuple[ScoreQuality, ...]:
-    """How well every score that was kept finds what is segmented badly."""
-    candidates = [patch.candidate for patch in patches]
-    scores = {
-        "score_mean": [candidate.score_mean for candidate in candidates],
-        "reference_key": [candidate.reference_key for candidate in candidates],
-        **{name: [candidate.extra[name] for candidate in candidates] for name in candidates[0].extra},
-    }
-    resampling = Resampling(options.level, _PATCH_RESAMPLES, options.seed)
-    slides, slide = np.unique([patch.candidate.slide_id for patch in patches], return_inverse=True)
-    owners = {patch.candidate.slide_id: patch.patient for patch in patches}
-    patients = [owners[str(each)] for each in slides]
-    wrong = np.array([1 - patch.smoothed_dice for patch in patches])
-    labelled = np.array([patch.holds_label or patch.candidate.tumour_fraction > 0 for patch in patches])
-    shifted = np.array([patch.shifted for patch in patches])
-
-    def resampled(statistic: Statistic) -> Estimate:
-        found = bootstrap_interval(statistic, patients, resampling)
-        low, high = found.interval.low, found.interval.high
-        return Estimate(value=found.value) if low == high else Estimate(value=found.value, low=low, high=high)
-
-    found = []
-    for name, listed in scores.items():
-        values = np.array(listed)
-        found.append(
-            ScoreQuality(
-                score=name,
-                spearman=resampled(patch_spearman(slide, values, wrong, len(slides))),
-                spearman_with_label=resampled(
-                    patch_spearman(slide[labelled], values[labelled], wrong[labelled], len(slides))
-                ),
-                auroc_shifted=resampled(patch_separation(slide, values, shifted, len(slides))),
-            )
-        )
-    return tuple(found)
-
-
-def rarity_pools(selector: Selector, rarities: Sequence[float], seeds: Sequence[int]) -> tuple[RarityPool, ...]:
-    """What the pools of each rarity held."""
-    pools = []
-    for rarity in rarities:
-        offered = [selector.offered(rarity, seed) for seed in seeds]
-        pools.append(
-            RarityPool(
-                rarity=rarity,
-                patches=float(np.mean([len(pool) for pool in offered])),
-                shifted=float(np.mean([sum(patch.shifted for patch in pool) for pool in offered])),
-            )
-        )
-    return tuple(pools)
-
-
-def home_is_least_uncertain(pools: Sequence[CentrePool], home: Sequence[str]) -> bool | None:
-    """Whether the baseline is surer at every home centre than at any other; None without both kinds."""
-    scores = {pool.centre: pool.score_mean for pool in pools}
-    known = [scores[centre] for centre in scores if centre in home]
-    foreign = [scores[centre] for centre in scores if centre not in home]
-    return max(known) < min(foreign) if known and foreign else None
+def _less(own: _BySeed, reference: _BySeed) -> _BySeed:
+    """What one strategy has more than another, seed by seed, of the seeds that both have."""
+    return {seed: samples - reference[seed] for seed, samples in own.items() if seed in reference}
 
 
 def _holds(result: SlideResult) -> bool:
     return result.agreement.true_positive + result.agreement.false_negative > 0
-
-
-def _is_refused(manifest: CellManifest) -> bool:
-    return manifest.guard is not None and manifest.guard.passed is False
 
 
 def _number(value: float) -> float | None:

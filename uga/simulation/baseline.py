@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from uga.errors import UserError
 from uga.model.folder import load_model
 from uga.output.files import write_atomic
+from uga.simulation.cells import case_facts
 from uga.simulation.config import SHIPPED_MODEL
 from uga.simulation.sources.cohorts import write_cases
 from uga.training.presets import CONFIGURATION, Preset, load_preset
@@ -108,9 +109,15 @@ def _trained(training: BaselineTraining, cohorts: Cohorts, folder: Path, compute
     if not cohorts.training:
         raise UserError("The baseline is to be trained, but there are no slides for it; give data.train.")
     target, request_file = folder / "model", folder / _REQUEST_FILE
-    request = _request(training, cohorts)
-    if target.exists() and request_file.is_file() and request_file.read_text("utf-8") == request:
-        return load_model(target)
+    preset = preset_of(training)
+    request = _request(training, preset, cohorts)
+    if target.exists() and request_file.is_file():
+        kept = request_file.read_text("utf-8")
+        if kept == _request_of_names(training, cohorts):
+            write_atomic(request_file, request.encode())
+            return load_model(target)
+        if kept == request:
+            return load_model(target)
     for old in (target, request_file):
         shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
     cohort, work = folder / "training.csv", folder / "work"
@@ -121,7 +128,7 @@ def _trained(training: BaselineTraining, cohorts: Cohorts, folder: Path, compute
             cohort=cohort,
             output=folder,
             work=work,
-            preset=preset_of(training),
+            preset=preset,
             mapping=cohorts.mapping,
             unannotated=cohorts.unannotated,
             folds=training.folds,
@@ -142,13 +149,25 @@ def _compute_options(compute: Compute) -> ComputeOptions:
     return ComputeOptions(parallel=compute.parallel, threads=compute.slots[0].threads, augmentation_processes=0)
 
 
-def _request(training: BaselineTraining, cohorts: Cohorts) -> str:
-    """What decides a trained baseline; slides and annotations by name and size."""
-    files = [[case.id, _stamp(case.slide), _stamp(case.annotation)] for case in cohorts.training]
+def _request(training: BaselineTraining, preset: Preset, cohorts: Cohorts) -> str:
+    """A hash of what decides a trained baseline: options, preset, slides and references by their content."""
+    slides = [
+        [*case_facts(case, cohorts), case.centre, case.patient, case.lesion, case.subset] for case in cohorts.training
+    ]
+    return _hash(training, cohorts, preset=preset.model_dump(mode="json"), slides=slides)
+
+
+def _request_of_names(training: BaselineTraining, cohorts: Cohorts) -> str:
+    """What was hashed before contents were; a baseline trained then is not trained again, its cells would be redone."""
+    slides = [[case.id, _stamp(case.slide), _stamp(case.annotation)] for case in cohorts.training]
+    return _hash(training, cohorts, slides=slides)
+
+
+def _hash(training: BaselineTraining, cohorts: Cohorts, **more: object) -> str:
     content = {
         "training": training.model_dump(mode="json"),
         "mapping": cohorts.mapping.model_dump(mode="json"),
-        "slides": files,
+        **more,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

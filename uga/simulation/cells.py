@@ -146,7 +146,7 @@ class Identifier:
             "uga": __version__,
             "baseline": runs.model.sha256,
             "mapping": cohorts.mapping.model_dump(mode="json"),
-            "test": sorted(_case_facts(case, cohorts) for case in cohorts.test),
+            "test": sorted(case_facts(case, cohorts) for case in cohorts.test),
             "inference": config.inference.model_dump(mode="json"),
         }
         self._query = {
@@ -207,7 +207,8 @@ def write_manifest(folder: Path, manifest: CellManifest) -> None:
     write_json(folder / MANIFEST_FILE, manifest)
 
 
-def _case_facts(case: Case, cohorts: Cohorts) -> list[Any]:
+def case_facts(case: Case, cohorts: Cohorts) -> list[Any]:
+    """What tells a slide and its reference from others: their content, and what area outside all shapes is."""
     with open_slide(case.slide) as slide:
         return [case.id, slide.quickhash, *_reference_facts(case, cohorts)]
 

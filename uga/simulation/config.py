@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -328,13 +328,47 @@ class LoadedConfig:
         config: The configuration.
         folder: What relative paths in it are relative to.
         called: What the user called it.
-        threads: CPU threads that a cell was computed with, if it is a cell's manifest.
+        changes: Options of the command that have changed it.
+        only_baseline: Whether it is the manifest of a baseline, which repeats no other cell.
+        baseline_sha256: Of the model that a cell started from, if it is a cell's manifest.
+        threads: CPU threads that a cell was computed with, likewise.
     """
 
     config: SimulationConfig
     folder: Path
     called: str
+    changes: tuple[str, ...] = ()
+    only_baseline: bool = False
+    baseline_sha256: str | None = None
     threads: int | None = None
+
+    def with_grid(self, **lists: str | None) -> LoadedConfig:
+        """The same with another grid.
+
+        Args:
+            lists: Values with commas between them in place of the grid's ``strategies``, ``budgets`` or ``seeds``; None
+                for what stays.
+
+        Raises:
+            UserError: a list is not valid, or a cell is repeated, which has no grid.
+        """
+        given = {name: text for name, text in lists.items() if text is not None}
+        if not given:
+            return self
+        if self.threads is not None:
+            raise UserError(f"{self.called} repeats one cell; leave out {', '.join(f'--{name}' for name in given)}.")
+        values = {name: [each.strip() for each in text.split(",")] for name, text in given.items()}
+        try:
+            grid = Grid.model_validate(self.config.grid.model_dump() | values)
+        except ValidationError as error:
+            told = " ".join(f"--{name} '{text}'" for name, text in given.items())
+            raise UserError(
+                f"{told} is not valid ({first_problem(error)}); give values with commas, such as --budgets 5,10."
+            ) from error
+        changed = self.config.model_copy(update={"grid": grid})
+        _check_comparison(changed, self.called)
+        said = tuple(f"--{name} {','.join(str(each) for each in getattr(grid, name))}" for name in given)
+        return replace(self, config=changed, changes=said)
 
 
 def load_config(name_or_path: str) -> LoadedConfig:
@@ -374,7 +408,18 @@ def _parse(text: str, source: str) -> SimulationConfig:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"The configuration {source} is not TOML ({error}); correct it.") from error
-    return _validate(content, source)
+    config = _validate(content, source)
+    _check_comparison(config, source)
+    return config
+
+
+def _check_comparison(config: SimulationConfig, source: str) -> None:
+    other, strategies = config.evaluation.compare_with, config.grid.strategies
+    if other not in strategies:
+        raise UserError(
+            f"The grid of {source} has the strategies {', '.join(strategies)}, but all are compared with {other}; "
+            "add it, or set evaluation.compare_with to one of them."
+        )
 
 
 def _cell_config(text: str, path: Path) -> LoadedConfig:
@@ -387,13 +432,15 @@ def _cell_config(text: str, path: Path) -> LoadedConfig:
         content["inference"] |= {key: manifest["computation"][key] for key in ("engine", "precision")}
         if training is not None and training["precision"] != _OF_GPUS:
             content["finetuning"]["precision"] = training["precision"]
-        threads = int(manifest["threads"])
+        threads, baseline = int(manifest["threads"]), str(manifest["baseline"]["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the manifest of a cell; name the manifest.json in a cell's folder.") from error
     config = _validate(content, str(path))
     if strategy is not None:
         config = config.reduced_to(Strategy(strategy), budget, seed)
-    return LoadedConfig(config, Path.cwd(), str(path), threads)
+    return LoadedConfig(
+        config, Path.cwd(), str(path), only_baseline=strategy is None, baseline_sha256=baseline, threads=threads
+    )
 
 
 def _validate(content: dict[str, Any], source: str) -> SimulationConfig:

@@ -65,7 +65,10 @@ def _read(folder: Path) -> Summary:
     try:
         return Summary.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        raise UserError(f"{file} is no summary of an experiment; name the output folder of `uga simulate`.") from error
+        raise UserError(
+            f"{file} is no summary of an experiment by this version; name the output folder of `uga simulate`, or "
+            "write its reports anew with --report."
+        ) from error
 
 
 def _copy_pictures(source: Path, target: Path, name: str) -> list[tuple[str, str]]:
@@ -87,15 +90,15 @@ def _section(summary: Summary, pictures: Sequence[tuple[str, str]]) -> str:
     seconds = sum(summary.cell_seconds.values())
     facts = (
         f"{summary.finished} of {summary.cells} cells; {summary.test_slides} test slides of {summary.test_patients} "
-        f"patients; {summary.seeds} seed(s). A fine-tuned cell took {duration(seconds)} on average "
-        f"({'; '.join(summary.computed_on)}; UGA {summary.versions.get('uga', '')}, torch "
-        f"{summary.versions.get('torch', '')})."
+        f"patients; {summary.seeds} seed(s); baseline {summary.baseline.name} ({summary.baseline.sha256[:12]}). "
+        f"A fine-tuned cell took {duration(seconds)} on average ({'; '.join(summary.computed_on)}; "
+        f"UGA {summary.versions.get('uga', '')}, torch {summary.versions.get('torch', '')})."
     )
     parts = [
         f"`{summary.command}`",
         summary.data_notice,
         facts,
-        "\n".join(f"- {sentence}" for sentence in findings(summary)),
+        "\n".join(f"- {sentence}" for sentence in findings(summary)).replace("*", r"\*"),
         *(f"![{caption}]({path})\n\n*{caption}*" for path, caption in pictures),
         *(f"**{title}**\n\n{table}" for title, table in markdown(summary).items()),
     ]

@@ -54,7 +54,7 @@ _PANEL = (3.4, 2.9)
 
 
 def draw_figures(folder: Path, summary: Summary, patches: Sequence[PoolPatch]) -> list[Path]:
-    """Write every figure that there is something for, as PNG and SVG.
+    """Write every figure that there is something for, as PNG and SVG; older ones go.
 
     Args:
         folder: Gets the files.
@@ -67,13 +67,16 @@ def draw_figures(folder: Path, summary: Summary, patches: Sequence[PoolPatch]) -
     drawn = {"fig3-uncertainty-and-dice": _scores_by_centre(summary, patches)}
     if len(summary.points) > 1:
         drawn["fig4a-dice-by-budget"] = _by_budget(summary)
-        drawn["fig4b-by-centre"] = _by_centre(summary)
-        if by_class := _by_class(summary):
-            drawn["fig4c-by-class"] = by_class
+        if len(_rarities(summary)) == 1:  # several would need a panel each: the tables have them
+            drawn["fig4b-by-centre"] = _by_centre(summary)
+            if by_class := _by_class(summary):
+                drawn["fig4c-by-class"] = by_class
     if summary.differences:
         drawn["differences"] = _differences(summary)
     if len(summary.rarities) > 1 and summary.differences:
         drawn["gain-by-rarity"] = _by_rarity(summary)
+    for old in (folder / f"{name}.{kind}" for name in CAPTIONS.keys() - drawn.keys() for kind in _FORMATS):
+        old.unlink(missing_ok=True)
     paths = []
     for name, make in drawn.items():
         with mpl.rc_context():
@@ -131,8 +134,7 @@ def _by_budget(summary: Summary) -> Callable[[], Figure]:
         figure, panels = _panels(len(rarities), size=(5.2, 3.8) if len(rarities) == 1 else _PANEL)
         for axes, rarity in zip(panels, rarities, strict=True):
             _curves(axes, summary, rarity, lambda point: point.dice, intervals=True)
-            if rarity is not None:
-                axes.set_title(f"{100 * rarity:g} % of the pool shifted")
+            axes.set_title(_share(rarity))
             axes.set_ylabel(f"Dice of {summary.label}, mean of centres")
         _legend(figure, panels[0])
         return figure
@@ -147,7 +149,8 @@ def _by_centre(summary: Summary) -> Callable[[], Figure]:
         figure, panels = _panels(len(centres))
         for axes, centre in zip(panels, centres, strict=True):
             _curves(axes, summary, rarity, lambda point, name=centre: point.by_centre.get(name))  # type: ignore[misc]
-            axes.set_title(f"centre {centre}" + (" (home)" if centre in summary.home_centres else ""))
+            title = f"centre {centre}" + (" (home)" if centre in summary.home_centres else "")
+            axes.set_title("\n".join(filter(None, (title, _share(rarity)))))
             axes.set_ylabel(f"Dice of {summary.label}")
         _legend(figure, panels[0])
         return figure
@@ -173,7 +176,7 @@ def _by_class(summary: Summary) -> Callable[[], Figure] | None:
                 if negative
                 else (lambda point, name=name: point.by_class.get(name)),  # type: ignore[misc]
             )
-            axes.set_title(name)
+            axes.set_title("\n".join(filter(None, (name, _share(rarity)))))
             axes.set_ylabel(f"mm² a slide wrongly called {summary.label}" if negative else f"Dice of {summary.label}")
         _legend(figure, panels[0])
         return figure
@@ -183,7 +186,8 @@ def _by_class(summary: Summary) -> Callable[[], Figure] | None:
 
 def _differences(summary: Summary) -> Callable[[], Figure]:
     def make() -> Figure:
-        columns = [(rarity, budget) for rarity in _rarities(summary) for budget in (*_budgets(summary), None)]
+        areas = (None,) if any(each.budget is None for each in summary.differences) else ()
+        columns = [(rarity, budget) for rarity in _rarities(summary) for budget in (*_budgets(summary), *areas)]
         strategies = [each for each in _strategies(summary) if each is not summary.compare_with]
         figure = Figure(figsize=(2.2 + 1.9 * len(columns), 1.2 + 0.32 * len(strategies)), layout="constrained")
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
@@ -322,6 +326,10 @@ def _budgets(summary: Summary) -> list[int]:
 def _rarities(summary: Summary) -> list[float | None]:
     found = _in_order(point.rarity for point in summary.points if point.strategy is not None and point.rarity)
     return [*found] if found else [None]
+
+
+def _share(rarity: float | None) -> str:
+    return "" if rarity is None else f"{100 * rarity:g} % of the pool shifted"
 
 
 def _in_order(values: Iterable[_T | None]) -> list[_T]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uga.simulation.tables import told
+from uga.simulation.shipped import deviations
+from uga.simulation.tables import counted, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from uga.simulation.summary import Difference, Summary
+    from uga.simulation.summary import Difference, Point, Summary
 
 _ENOUGH_SPEARMAN = 0.5
-_FEW_SEEDS = 3
 
 
 def findings(summary: Summary) -> list[str]:
@@ -22,17 +22,35 @@ def findings(summary: Summary) -> list[str]:
 
 def _reservations(summary: Summary) -> list[str]:
     said = []
+    if changed := deviations(summary):
+        said.append(f"This is not the configuration {summary.name} as it comes with UGA: {'; '.join(changed)}.")
     if summary.finished < summary.cells:
         said.append(f"Only {summary.finished} of {summary.cells} cells are finished; what follows is about those.")
-    if summary.seeds < _FEW_SEEDS:
+    if summary.centres_left_out:
         said.append(
-            f"{'One seed was' if summary.seeds == 1 else f'{summary.seeds} seeds were'} run, so the intervals say "
-            f"{'nothing' if summary.seeds == 1 else 'little'} of how far a repetition may differ."
+            f"No test slide of centre {', '.join(summary.centres_left_out)} holds {summary.label}, so the mean over "
+            f"centres is that of {', '.join(summary.centres) or 'none'}."
+        )
+    if summary.seeds == 1:
+        said.append("One seed was run, so the intervals say nothing of how far a repetition may differ.")
+    elif summary.seeds == 2:
+        said.append("Two seeds were run, which say little of how far a repetition may differ: the intervals are wide.")
+    if summary.cautions:
+        said.append(
+            f"Intervals with a * rest on {' or '.join(summary.cautions)}: they hold the truth less often than "
+            f"{100 * summary.level:g} %."
         )
     if summary.lone_patients:
         said.append(
             f"{summary.lone_patients} of {summary.test_patients} test patients have no other of their kind at their "
             "centre to be exchanged with, so the intervals are too narrow."
+        )
+    if short := [each for each in summary.choices if each.short]:
+        cells = sum(each.short for each in short)
+        budgets = ", ".join(str(budget) for budget in sorted({each.budget for each in short}))
+        said.append(
+            f"{cells} {'cell' if cells == 1 else 'cells'} corrected fewer patches than the budget ({budgets}), as a "
+            "pool gave no more."
         )
     return said
 
@@ -44,34 +62,44 @@ def _gains(summary: Summary) -> list[str]:
     said = []
     keys = dict.fromkeys((point.rarity, point.budget) for point in summary.points if point.strategy is not None)
     for rarity, budget in keys:
-        points = [
-            point
-            for point in summary.points
-            if (point.rarity, point.budget) == (rarity, budget) and point.dice.value is not None
-        ]
+        points = [point for point in summary.points if (point.rarity, point.budget) == (rarity, budget)]
         best = max(points, key=lambda point: point.dice.value or 0.0)
-        gain = (best.dice.value or 0.0) - baseline.dice.value
-        said.append(
+        bar = next((point for point in points if point.strategy is summary.compare_with), None)
+        shown = bar or best
+        sentence = (
             f"{_where(rarity)}{budget} corrected patches {summary.per} take the mean Dice of {summary.label} from "
-            f"{told(baseline.dice)} to at best {told(best.dice)} ({best.strategy}): {gain:+.3f}."
+            f"{told(baseline.dice)} to {told(shown.dice)} with {shown.strategy}, {_gain(shown, summary)}"
         )
+        choice = f"the best of {len(points)} strategies, chosen on these slides"
+        if best is not shown:
+            sentence += f"; {choice}, is {best.strategy} with {told(best.dice)}, {_gain(best, summary)}"
+        elif len(points) > 1:
+            sentence += f"; it is {choice}"
+        said.append(f"{sentence}.")
     return said
+
+
+def _gain(point: Point, summary: Summary) -> str:
+    return f"a gain of {told(point.gain, signed=True)}{counted(len(point.seeds), summary)}"
 
 
 def _comparisons(summary: Summary) -> list[str]:
     said = []
     for rarity, budget in dict.fromkeys((each.rarity, each.budget) for each in summary.differences):
         own = [each for each in summary.differences if (each.rarity, each.budget) == (rarity, budget)]
-        above = [each for each in own if each.dice.excludes_zero and (each.dice.value or 0.0) > 0]
-        below = [each for each in own if each.dice.excludes_zero and (each.dice.value or 0.0) < 0]
-        level = [each for each in own if not each.dice.excludes_zero]
+        told_apart = [each for each in own if each.dice.excludes_zero]
+        above = [each for each in told_apart if (each.dice.value or 0.0) > 0]
+        below = [each for each in told_apart if (each.dice.value or 0.0) < 0]
+        same = [each for each in own if each.identical]
+        level = [each for each in own if not each.dice.excludes_zero and not each.identical]
         what = "In area under the curve" if budget is None else f"At {budget} patches {summary.per}"
         parts = [
-            f"{_names(group)} {'is' if len(group) == 1 else 'are'} {how}"
+            f"{_names(group, summary)} {'is' if len(group) == 1 else 'are'} {how}"
             for group, how in (
                 (above, f"above {summary.compare_with}, and the interval excludes zero"),
                 (below, f"below {summary.compare_with}, and the interval excludes zero"),
                 (level, f"not told apart from {summary.compare_with}"),
+                (same, f"identical with {summary.compare_with}"),
             )
             if group
         ]
@@ -95,8 +123,11 @@ def _uncertainty(summary: Summary) -> list[str]:
     return said
 
 
-def _names(group: Sequence[Difference]) -> str:
-    names = [str(each.strategy) for each in group]
+def _names(group: Sequence[Difference], summary: Summary) -> str:
+    names = [
+        f"{each.strategy} ({more.removeprefix(', ')})" if (more := counted(each.seeds, summary)) else str(each.strategy)
+        for each in group
+    ]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

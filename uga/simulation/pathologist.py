@@ -33,7 +33,7 @@ _REVIEWER = "reference"
 
 def correct(
     patches: Sequence[PoolPatch], runs: FinishedRuns, cohorts: Cohorts, folder: Path, *, unsure_um: float
-) -> None:
+) -> int:
     """Export patches and save the reference of each as its correction.
 
     Packages are numbered by their place, not by their rank, so that a set of patches gives the same corrections in the
@@ -45,10 +45,14 @@ def correct(
         cohorts: The references.
         folder: Gets ``patches/``; an older one is replaced.
         unsure_um: Pixels nearer than this to the border of a label are left unjudged.
+
+    Returns:
+        How many of them hold anything that is judged, and so can be learnt from.
     """
     shutil.rmtree(folder, ignore_errors=True)
     cases = {case.id: case for case in cohorts.query}
     ordered = sorted(patches, key=lambda patch: patch.candidate.place)
+    judged = 0
     for number, patch in enumerate(ordered, start=1):
         slide_id = patch.candidate.slide_id
         with runs.exporter(slide_id, folder) as exporter:
@@ -59,6 +63,8 @@ def correct(
         saved = np.where(labels == cohorts.mapping.ignore_label, np.uint8(NOT_JUDGED), labels)
         saved[unsure(labels, unsure_um / grid.spacing_um)] = NOT_JUDGED
         _review(open_package(package), saved)
+        judged += bool((saved != NOT_JUDGED).any())
+    return judged
 
 
 def _review(package: Package, labels: NDArray[np.uint8]) -> None:

@@ -120,6 +120,8 @@ def _slide_patches(
 def write_patches(path: Path, patches: Sequence[PoolPatch], *, ranks: Sequence[int] | None = None) -> None:
     """Write patches as a table; ``x``, ``y``, ``size`` are pixels of the working grid, counts are pixels too.
 
+    A patch of which nothing is judged has no Dice.
+
     Args:
         path: The table.
         patches: In the order they are listed.
@@ -141,7 +143,7 @@ def write_patches(path: Path, patches: Sequence[PoolPatch], *, ranks: Sequence[i
                 *(c.score_mean, c.reference_key, *(c.extra[name] for name in extra)),
                 *(f"{c.tumour_fraction:.6f}", f"{patch.judged:.6f}"),
                 *agreement.counts,
-                f"{patch.smoothed_dice:.6f}",
+                f"{patch.smoothed_dice:.6f}" if patch.judged else "",
             )
         )
     write_atomic(path, text.getvalue().encode())

@@ -14,18 +14,19 @@ import numpy as np
 from uga.measures import Measure
 from uga.output.files import write_atomic, write_json
 from uga.output.manifest import installed_versions
-from uga.simulation.analysis import (
-    Outcomes,
+from uga.simulation.analysis import Outcomes
+from uga.simulation.cells import SLIDES_FILE, config_record, read_cell
+from uga.simulation.figures import CAPTIONS, FIGURES_FOLDER, draw_figures
+from uga.simulation.findings import findings
+from uga.simulation.querying import (
     centre_pools,
     choices,
     home_is_least_uncertain,
     rarity_pools,
     score_qualities,
 )
-from uga.simulation.cells import SLIDES_FILE, config_record, read_cell
-from uga.simulation.figures import CAPTIONS, FIGURES_FOLDER, draw_figures
-from uga.simulation.findings import findings
-from uga.simulation.results import RESULTS_FILE, read_slides, write_results
+from uga.simulation.results import RESULTS_FILE, described, read_slides, write_results
+from uga.simulation.shipped import flat
 from uga.simulation.summary import Summary
 from uga.simulation.tables import markdown
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from uga.simulation.cells import CellKey, CellManifest, Plan
-    from uga.simulation.pool import PoolPatch
     from uga.simulation.results import SlideResult
+    from uga.simulation.run import SimulationRequest
     from uga.simulation.selection import Selector
     from uga.simulation.work import Experiment
 
@@ -44,14 +45,14 @@ SUMMARY_FILE, TABLES_FILE, REPORT_FILE = "summary.json", "tables.md", "report.ht
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(experiment: Experiment, plans: Sequence[Plan], selector: Selector, command: str) -> Path:
+def write_report(experiment: Experiment, plans: Sequence[Plan], selector: Selector, request: SimulationRequest) -> Path:
     """Write all reports over the cells that are finished.
 
     Args:
         experiment: The experiment.
         plans: All its cells.
         selector: The query pool, and what was offered to the cells.
-        command: What makes the same experiment.
+        request: What makes the same experiment.
 
     Returns:
         The HTML page.
@@ -61,15 +62,15 @@ def write_report(experiment: Experiment, plans: Sequence[Plan], selector: Select
         for plan in plans
         if (manifest := read_cell(experiment.cell(plan.key))) is not None and manifest.identity == plan.identity
     }
-    results = {key: read_slides(experiment.cell(key) / SLIDES_FILE) for key in manifests}
+    cohort = experiment.cohorts.test
+    results = {key: described(read_slides(experiment.cell(key) / SLIDES_FILE), cohort) for key in manifests}
     write_results(experiment.output / RESULTS_FILE, results)
-    kept = [patch for patch in selector.patches if not experiment.config.query.exclusion.excludes(patch.candidate)]
-    summary = _summarise(experiment, plans, manifests, results, kept, selector, command)
+    summary = _summarise(experiment, plans, manifests, results, selector, request)
     write_json(experiment.output / SUMMARY_FILE, summary)
     tables = markdown(summary)
     text = "\n\n".join(f"### {title}\n\n{table}" for title, table in tables.items())
     write_atomic(experiment.output / TABLES_FILE, f"{text}\n".encode())
-    figures = draw_figures(experiment.output / FIGURES_FOLDER, summary, kept)
+    figures = draw_figures(experiment.output / FIGURES_FOLDER, summary, selector.kept)
     page = experiment.output / REPORT_FILE
     _write_page(page, summary, tables, figures)
     if main := tables.get(f"Dice of {summary.label}"):
@@ -82,11 +83,10 @@ def _summarise(
     plans: Sequence[Plan],
     manifests: Mapping[CellKey, CellManifest],
     results: Mapping[CellKey, Sequence[SlideResult]],
-    kept: Sequence[PoolPatch],
     selector: Selector,
-    command: str,
+    request: SimulationRequest,
 ) -> Summary:
-    config, runs = experiment.config, selector.runs
+    config, runs, kept = experiment.config, selector.runs, selector.kept
     own = {
         key: [result for result in listed if result.label == config.evaluation.label] for key, listed in results.items()
     }
@@ -106,6 +106,7 @@ def _summarise(
         level=config.evaluation.level,
         resamples=config.evaluation.resamples,
         centres=outcomes.headline_centres if own else (),
+        centres_left_out=outcomes.centres_left_out if own else (),
         test_slides=len(experiment.cohorts.test),
         test_patients=len({case.patient for case in experiment.cohorts.test}),
         lone_patients=outcomes.lone_patients if own else 0,
@@ -116,20 +117,27 @@ def _summarise(
         points=outcomes.points if own else (),
         differences=outcomes.differences if own else (),
         areas=outcomes.areas if own else (),
-        choices=choices(plans, manifests),
+        choices=choices(plans, manifests, _pools(experiment)),
         pool=pools,
         rarities=rarity_pools(selector, config.query.rarity, config.grid.seeds),
         scores=score_qualities(kept, config.evaluation),
         home_centres=home,
         home_is_least_uncertain=home_is_least_uncertain(pools, home),
         baseline=runs.ranked.model,
-        command=command,
+        given_baseline=request.model is not None,
+        command=request.command,
         config=config_record(config),
         versions=installed_versions(),
         computed_on=tuple(sorted({f"{each.computation}, {each.threads} threads" for each in computed})),
         cell_seconds=_mean_seconds(trained),
         updated=datetime.now(UTC),
     )
+
+
+def _pools(experiment: Experiment) -> int:
+    """How many pools a budget is spent in."""
+    by_centre = experiment.config.query.scope == "centre"
+    return len({case.centre for case in experiment.cohorts.query}) if by_centre else 1
 
 
 def _mean_seconds(manifests: Sequence[CellManifest]) -> dict[str, float]:
@@ -152,7 +160,7 @@ def _write_page(path: Path, summary: Summary, tables: Mapping[str, str], figures
             file.stem: "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode() for file in figures
         },
         captions=CAPTIONS,
-        config=_flat(summary.config),
+        config=flat(summary.config),
     )
     write_atomic(path, page.encode())
 
@@ -160,15 +168,4 @@ def _write_page(path: Path, summary: Summary, tables: Mapping[str, str], figures
 def _rows(table: str) -> list[list[str]]:
     """The cells of a Markdown table, its head first."""
     head, _, *rows = table.splitlines()
-    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in (head, *rows)]
-
-
-def _flat(content: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]]:
-    """Keys and values of nested tables, with dotted keys."""
-    flat: list[tuple[str, str]] = []
-    for key, value in content.items():
-        if isinstance(value, dict):
-            flat += _flat(value, f"{prefix}{key}.")
-        else:
-            flat.append((f"{prefix}{key}", str(value)))
-    return flat
+    return [[cell.strip().replace(r"\*", "*") for cell in line.strip().strip("|").split("|")] for line in (head, *rows)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from uga.errors import UserError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from uga.evaluation.slides import SlideEvaluation
     from uga.simulation.cells import CellKey
+    from uga.training.cases import Case
 
 RESULTS_FILE = "results.csv"
 _COLUMNS = ("slide", "centre", "patient", "class", "label", "tp", "fp", "fn", "dice")
@@ -80,6 +81,16 @@ def read_slides(path: Path) -> list[SlideResult]:
             ]
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as the table of a cell ({error}); remove the cell's folder.") from error
+
+
+def described(results: Iterable[SlideResult], cohort: Iterable[Case]) -> list[SlideResult]:
+    """Results with centre, patient and class as the cohort has them now: counts do not depend on them."""
+    cases = {case.id: case for case in cohort}
+    return [
+        replace(result, centre=case.centre, patient=case.patient, lesion=case.lesion)
+        for result in results
+        for case in (cases[result.slide],)
+    ]
 
 
 def _row(result: SlideResult) -> tuple[object, ...]:

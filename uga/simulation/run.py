@@ -20,7 +20,7 @@ from uga.output.schema import SCHEMA_VERSION, Record
 from uga.processes import Job, run_together
 from uga.progress import duration
 from uga.simulation.baseline import baseline_model
-from uga.simulation.cells import MODEL_FOLDER, Identifier, Plan, cell_keys, read_cell
+from uga.simulation.cells import BASELINE, MODEL_FOLDER, Identifier, Plan, cell_keys, read_cell
 from uga.simulation.pool import PATCHES_FILE, open_runs, read_patches, write_patches
 from uga.simulation.report import write_report
 from uga.simulation.segmenting import segment_pool
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from uga.exporting import FinishedRuns
+    from uga.model.folder import Model
     from uga.simulation.cells import CellManifest
     from uga.simulation.config import LoadedConfig, SimulationConfig
+    from uga.simulation.sources import Cohorts
     from uga.simulation.workers import Compute, Slot
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ class SimulationRequest:
         """The command that makes the same experiment; folders are named by what they hold."""
         compute = self.compute
         said = ["python -m uga simulate", Path(self.loaded.called).name, "--output OUT"]
+        said += self.loaded.changes
         said += ["--data DATA"] if self.data is not None else []
         said += ["--model MODEL"] if self.model is not None else []
         said += [f"--devices {','.join(compute.devices)}", f"--parallel {compute.parallel}"]
@@ -104,9 +107,11 @@ def simulate(request: SimulationRequest) -> ExitCode:
         write_atomic(output / CONFIG_FILE, (config.model_dump_json(indent=2, exclude_none=True) + "\n").encode())
         cohorts = prepare(request.loaded, output / "data", request.data)
         cohorts.check()
+        _check_centres(config, cohorts)
         log.info("%d query slides, %d test slides.", len(cohorts.query), len(cohorts.test))
         slots = request.compute.slots
         model = baseline_model(request.loaded, cohorts, output / "baseline", request.compute, given=request.model)
+        _check_baseline(request.loaded, model)
         pool = output / POOL_FOLDER
         segment_pool(cohorts.query, model, pool, config, slots)
         runs = open_runs(pool, cohorts, model)
@@ -115,17 +120,37 @@ def simulate(request: SimulationRequest) -> ExitCode:
         experiment = Experiment(output, config, cohorts, model.path, precision)
         patches = read_patches(runs, cohorts, config.evaluation.label)
         write_patches(pool / PATCHES_FILE, patches)
+        if blind := sum(patch.judged == 0 for patch in patches):
+            log.warning("%d of %d patches are not queried: no reference judges them.", blind, len(patches))
         selector = Selector(patches, runs, config.query, slots[0].enter())
         identifier = Identifier(config, cohorts, runs, precision)
         plans = []
-        for key in cell_keys(config):
+        for key in [BASELINE] if request.loaded.only_baseline else cell_keys(config):
             selected = selector.select(key)
             plans.append(Plan(key, selected, selector.ranks(selected), identifier.identify(key, selected)))
         failures = [] if request.only_report else _work_on(_waiting(plans, experiment), experiment, slots)
         _write_failures(output / FAILURES_FILE, failures)
-        page = write_report(experiment, plans, selector, request.command)
+        page = write_report(experiment, plans, selector, request)
     log.info("Open %s", page)
     return ExitCode(max((each.code for each in failures), default=ExitCode.OK))
+
+
+def _check_centres(config: SimulationConfig, cohorts: Cohorts) -> None:
+    known = {case.centre for case in cohorts.test}
+    if unknown := [centre for centre in config.evaluation.centres if centre not in known]:
+        raise UserError(
+            f"evaluation.centres names {', '.join(unknown)}, where no test slide is from; name some of "
+            f"{', '.join(sorted(known))}."
+        )
+
+
+def _check_baseline(loaded: LoadedConfig, model: Model) -> None:
+    """Refuse to repeat a cell from another model than it started from."""
+    if loaded.baseline_sha256 not in (None, model.sha256):
+        raise UserError(
+            f"The cell of {loaded.called} started from the baseline with SHA-256 {loaded.baseline_sha256}, and "
+            f"{model.path} has {model.sha256}; name its folder with --model."
+        )
 
 
 def _settled(config: SimulationConfig, runs: FinishedRuns) -> SimulationConfig:

@@ -71,15 +71,26 @@ class Selector:
         ranked = [by_place[candidate.place] for candidate in chosen]
         return tuple(sorted(ranked, key=self._pool_of))  # stable: keeps the order within a pool
 
-    def offered(self, rarity: float | None, seed: int) -> list[PoolPatch]:
-        """The patches that are not excluded, thinned so that a share ``rarity`` of each pool is shifted."""
+    @cached_property
+    def kept(self) -> list[PoolPatch]:
+        """The patches that can be queried: not excluded, and judged by their reference at least in part.
+
+        What no reference judges can neither be corrected nor be right or wrong.
+        """
         kept = [patch for patch in self.patches if not self.query.exclusion.excludes(patch.candidate)]
         if not kept:
             raise UserError("Every patch of the query pool is excluded; set query.exclusion to none.")
+        judged = [patch for patch in kept if patch.judged > 0]
+        if not judged:
+            raise UserError("No patch of the query pool is judged by its reference; annotate some, or see unannotated.")
+        return judged
+
+    def offered(self, rarity: float | None, seed: int) -> list[PoolPatch]:
+        """The patches that can be queried, thinned so that a share ``rarity`` of each pool is shifted."""
         if rarity is None:
-            return kept
+            return self.kept
         pools: dict[str, list[PoolPatch]] = defaultdict(list)
-        for patch in kept:
+        for patch in self.kept:
             pools[self._pool_of(patch)].append(patch)
         return [patch for name in sorted(pools) for patch in thinned(pools[name], rarity, seed)]
 

@@ -1,7 +1,7 @@
-"""Pure functions of counts: pooled Dice, bootstrap over patients within strata and over seeds, areas.
+"""Pure functions of counts: pooled Dice, bootstrap over patients within strata, seeds by Student's t, areas.
 
-`uga.evaluation.bootstrap` draws patients of one cohort for one model; an experiment also draws
-seeds, keeps each stratum's size, and needs all cells under the same draws.
+`uga.evaluation.bootstrap` draws patients of one cohort for one model; an experiment keeps each stratum's size, needs
+all cells under the same draws, and has training seeds to account for.
 """
 
 from __future__ import annotations
@@ -53,11 +53,6 @@ def resampled_slides(patients: Sequence[Hashable], strata: Sequence[Hashable], *
     return drawn
 
 
-def resampled_seeds(count: int, *, resamples: int, seed: int) -> Ints:
-    """How often each of ``count`` training seeds is drawn in each resample, (resamples, count)."""
-    return np.random.default_rng([seed, 2]).multinomial(count, [1 / count] * count, size=resamples).astype(np.int64)
-
-
 def pooled_dice(counts: Ints, weights: Ints) -> Floats:
     """2 TP / (2 TP + FP + FN) over all slides together; NaN where the label is neither there nor found.
 
@@ -95,13 +90,35 @@ def expanded_tail(level: float, drawn: int, strata: int = 1) -> float:
 def interval(samples: Floats, tail: float) -> tuple[float, float] | None:
     """Percentile interval of bootstrap samples; None if fewer than nine in ten are numbers, or if they do not vary.
 
-    Samples that do not vary come from too few patients and seeds: an interval of no width would claim certainty.
+    Samples that do not vary come from too few patients: an interval of no width would claim certainty.
     """
     there = samples[np.isfinite(samples)]
     if len(there) < 0.9 * len(samples) or np.ptp(there) < _EPSILON:
         return None
     low, high = np.quantile(there, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def with_seeds(value: float, low: float, high: float, by_seed: Sequence[float], level: float) -> tuple[float, float]:
+    """An interval over patients, of a mean over training seeds, widened for what other seeds would have given.
+
+    Seeds are too few to be resampled: the smallest of three alone makes up one resample in 27, so values of one sign
+    would never give an interval that reaches zero. Each half is taken in quadrature with t s / sqrt(n): n seeds, s
+    their standard deviation, t the (1 + level) / 2 quantile of Student's distribution with n - 1 degrees of freedom.
+    One seed says nothing of others and leaves the interval as it is.
+
+    Args:
+        value: Of all patients and seeds.
+        low: Lower end of the interval over patients, seeds fixed.
+        high: Its upper end.
+        by_seed: The value of each seed; paired differences for a difference.
+        level: Of the interval.
+    """
+    count = len(by_seed)
+    if count < 2:
+        return low, high
+    half = float(stats.t.ppf((1 + level) / 2, count - 1) * np.std(by_seed, ddof=1) / np.sqrt(count))
+    return float(value - np.hypot(value - low, half)), float(value + np.hypot(high - value, half))
 
 
 def area_under(budgets: Sequence[float], values: Floats) -> Floats:

@@ -12,11 +12,12 @@ from uga.ranking import Strategy  # noqa: TC001 - pydantic reads the annotations
 
 
 class Estimate(Record):
-    """A value with its bootstrap interval; None where it is not defined."""
+    """A value with its interval; None where it is not defined. ``caution`` is why it holds the truth too seldom."""
 
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    caution: str | None = None
 
     @property
     def excludes_zero(self) -> bool:
@@ -29,8 +30,9 @@ class Point(Record):
 
     Attributes:
         dice: Mean over the centres that count of the Dice pooled at each, mean over seeds.
-        seeds: The same for each seed.
-        by_centre: Dice pooled over the slides of each centre.
+        gain: The same less the baseline's, on the same resamples; None for the baseline, or without one.
+        seeds: Dice of each seed.
+        by_centre: Dice pooled over the slides of each centre; None for centres without the label.
         by_class: Dice pooled over the slides of each lesion class, all centres together; None for slides without.
         false_positive_mm2: On slides without the label, mean area of each that is wrongly called by it.
         dice_pooled: Pooled over all slides of all centres.
@@ -42,6 +44,7 @@ class Point(Record):
     strategy: Strategy | None = None
     budget: int
     dice: Estimate
+    gain: Estimate | None = None
     seeds: dict[int, float | None]
     by_centre: dict[str, Estimate]
     by_class: dict[str, Estimate]
@@ -52,20 +55,29 @@ class Point(Record):
 
 
 class Difference(Record):
-    """A strategy less the one it is compared with, on the same resamples; budget None is the area under the curve."""
+    """A strategy less the one it is compared with, on the same resamples and seeds.
+
+    Attributes:
+        budget: None is the area under the curve.
+        seeds: Those that both have, of which the mean is taken.
+        identical: Whether both have the same Dice with every seed in every resample, as where they corrected the same.
+    """
 
     rarity: float | None = None
     strategy: Strategy
     budget: int | None = None
     dice: Estimate
+    seeds: int
+    identical: bool
 
 
 class Area(Record):
-    """Area under a strategy's curve of Dice over budget, as a mean Dice over the budgets."""
+    """Area under a strategy's curve of Dice over budget, as a mean Dice over the budgets; of seeds with all budgets."""
 
     rarity: float | None = None
     strategy: Strategy
     dice: Estimate
+    seeds: int
 
 
 class Choice(Record):
@@ -77,6 +89,7 @@ class Choice(Record):
         slides: Slides that gave a patch.
         baseline_dice: Mean of the patches' smoothed Dice by the baseline.
         guard_refused: Cells whose model the fine-tuning's guard would not have released.
+        short: Cells that corrected fewer patches than their budget.
     """
 
     rarity: float | None = None
@@ -88,6 +101,7 @@ class Choice(Record):
     slides: float
     baseline_dice: float
     guard_refused: int
+    short: int
 
 
 class CentrePool(Record):
@@ -146,6 +160,9 @@ class Summary(Record):
     level: float
     resamples: int
     centres: tuple[str, ...]
+    """Those whose mean is the headline: the centres that were asked for and hold the label."""
+    centres_left_out: tuple[str, ...]
+    """Centres that were asked for and do not hold the label."""
     test_slides: int
     test_patients: int
     lone_patients: int
@@ -164,6 +181,8 @@ class Summary(Record):
     home_centres: tuple[str, ...]
     home_is_least_uncertain: bool | None = None
     baseline: ModelRecord
+    given_baseline: bool
+    """Whether it took the place of the configuration's."""
     command: str
     config: dict[str, JsonValue]
     versions: dict[str, str]
@@ -175,3 +194,15 @@ class Summary(Record):
         """One point; None if no such cell is finished."""
         wanted = (None if strategy is None else rarity, strategy, budget)
         return next((p for p in self.points if (p.rarity, p.strategy, p.budget) == wanted), None)
+
+    @property
+    def cautions(self) -> list[str]:
+        """What is said against intervals, each once."""
+        estimates = [each.dice for each in self.differences] + [each.dice for each in self.areas]
+        for point in self.points:
+            estimates += [point.dice, *([point.gain] if point.gain else []), *point.by_centre.values()]
+            estimates += [*point.by_class.values(), point.false_positive_mm2, point.dice_pooled]
+            estimates += [point.dice_slides, point.dice_slides_empty_one]
+        for score in self.scores:
+            estimates += [score.spearman, score.spearman_with_label, score.auroc_shifted]
+        return list(dict.fromkeys(each.caution for each in estimates if each.caution))

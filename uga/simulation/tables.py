@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from uga.simulation.summary import Difference, Estimate, Point, Summary
+    from uga.simulation.summary import Area, Choice, Difference, Estimate, Point, Summary
 
 
 def markdown(summary: Summary) -> dict[str, str]:
     """Every table there is something for, by its title."""
     tables = {
         f"Dice of {summary.label}": _dice(summary),
+        "Gain over the baseline": _gains(summary),
         "By centre": _by(summary, lambda point: point.by_centre),
         "By lesion class": _by_class(summary),
         f"Differences from {summary.compare_with}": _differences(summary),
@@ -28,16 +29,22 @@ def markdown(summary: Summary) -> dict[str, str]:
 
 
 def told(estimate: Estimate | None, *, signed: bool = False) -> str:
-    """Such as ``0.812 (0.790 to 0.831)``."""
+    """Such as ``0.812 (0.790 to 0.831)``; a star marks a caution."""
     if estimate is None or estimate.value is None:
         return ""
     form = "+.3f" if signed else ".3f"
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:{form}}"
-    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
+    star = "*" if estimate.caution else ""
+    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}}{star})"
 
 
-def named(point: Point | Difference) -> str:
+def counted(seeds: int, summary: Summary) -> str:
+    """How many seeds something is of, where others have more: cells that are not finished."""
+    return "" if seeds == summary.seeds else f", {seeds} of {summary.seeds} seeds"
+
+
+def named(point: Point | Difference | Area | Choice) -> str:
     """The strategy of a row, with the rarity of its pool."""
     name = "baseline" if point.strategy is None else str(point.strategy)
     return name if point.rarity is None else f"{name}, {100 * point.rarity:g} % shifted"
@@ -46,12 +53,22 @@ def named(point: Point | Difference) -> str:
 def _dice(summary: Summary) -> str:
     budgets = sorted({point.budget for point in summary.points})
     names = list(dict.fromkeys(named(point) for point in summary.points))
-    found = {(named(point), point.budget): point for point in summary.points}
-    rows = [
-        [name, *(told(point.dice) if (point := found.get((name, budget))) else "" for budget in budgets)]
-        for name in names
-    ]
+    found = {(named(point), point.budget): _cell(point.dice) + _of_seeds(point, summary) for point in summary.points}
+    rows = [[name, *(found.get((name, budget), "") for budget in budgets)] for name in names]
     return _table(["strategy", *(f"{budget} patches" for budget in budgets)], rows)
+
+
+def _gains(summary: Summary) -> str:
+    points = [point for point in summary.points if point.gain is not None]
+    budgets = sorted({point.budget for point in points})
+    names = list(dict.fromkeys(named(point) for point in points))
+    found = {(named(each), each.budget): _bold(each.gain, _of_seeds(each, summary)) for each in points}
+    rows = [[name, *(found.get((name, budget), "") for budget in budgets)] for name in names]
+    return _table(["strategy", *(f"{budget} patches" for budget in budgets)], rows)
+
+
+def _of_seeds(point: Point, summary: Summary) -> str:
+    return "" if point.strategy is None else counted(len(point.seeds), summary)
 
 
 def _by(summary: Summary, part: Callable[[Point], dict[str, Estimate]]) -> str:
@@ -59,7 +76,7 @@ def _by(summary: Summary, part: Callable[[Point], dict[str, Estimate]]) -> str:
     if not groups or groups == ["unknown"]:
         return ""
     rows = [
-        [named(point), str(point.budget), *(told(part(point).get(group)) for group in groups)]
+        [named(point), str(point.budget), *(_cell(part(point).get(group)) for group in groups)]
         for point in summary.points
     ]
     return _table(["strategy", "patches", *groups], rows)
@@ -71,7 +88,7 @@ def _by_class(summary: Summary) -> str:
         return table
     head, rule, *rows = table.splitlines()
     lines = [f"{head} negative, mm² false a slide |", f"{rule}---|"]
-    lines += [f"{row} {told(point.false_positive_mm2)} |" for row, point in zip(rows, summary.points, strict=True)]
+    lines += [f"{row} {_cell(point.false_positive_mm2)} |" for row, point in zip(rows, summary.points, strict=True)]
     return "\n".join(lines)
 
 
@@ -82,20 +99,32 @@ def _differences(summary: Summary) -> str:
     rows = [
         [
             name,
-            *(_starred(each) if (each := found.get((name, budget))) else "" for budget in budgets),
+            *(_difference(each, summary) if (each := found.get((name, budget))) else "" for budget in budgets),
         ]
         for name in names
     ]
     return _table(["strategy", *("area" if each is None else f"{each} patches" for each in budgets)], rows)
 
 
-def _starred(difference: Difference) -> str:
-    text = told(difference.dice, signed=True)
-    return f"**{text}**" if difference.dice.excludes_zero else text
+def _difference(difference: Difference, summary: Summary) -> str:
+    seeds = counted(difference.seeds, summary)
+    return f"identical{seeds}" if difference.identical else _bold(difference.dice, seeds)
+
+
+def _bold(estimate: Estimate | None, more: str) -> str:
+    """An estimate that may be either side of zero, with what else is to say; bold if it is not."""
+    text = _cell(estimate, signed=True) + more
+    return f"**{text}**" if estimate is not None and estimate.excludes_zero else text
+
+
+def _cell(estimate: Estimate | None, *, signed: bool = False) -> str:
+    """As it is told, its star not to be taken for emphasis."""
+    return told(estimate, signed=signed).replace("*", r"\*")
 
 
 def _areas(summary: Summary) -> str:
-    return _table(["strategy", "area"], ([named(each), told(each.dice)] for each in summary.areas))  # type: ignore[arg-type]
+    rows = ([named(each), _cell(each.dice) + counted(each.seeds, summary)] for each in summary.areas)
+    return _table(["strategy", "area"], rows)
 
 
 def _conventions(summary: Summary) -> str:
@@ -103,10 +132,10 @@ def _conventions(summary: Summary) -> str:
         [
             named(point),
             str(point.budget),
-            told(point.dice),
-            told(point.dice_pooled),
-            told(point.dice_slides),
-            told(point.dice_slides_empty_one),
+            _cell(point.dice),
+            _cell(point.dice_pooled),
+            _cell(point.dice_slides),
+            _cell(point.dice_slides_empty_one),
         ]
         for point in summary.points
     ]
@@ -117,7 +146,7 @@ def _conventions(summary: Summary) -> str:
 def _choices(summary: Summary) -> str:
     rows = [
         [
-            named(each),  # type: ignore[arg-type]
+            named(each),
             str(each.budget),
             f"{each.patches:.0f}",
             f"{100 * each.holds_label:.0f} %",
@@ -125,6 +154,7 @@ def _choices(summary: Summary) -> str:
             f"{each.slides:.1f}",
             f"{each.baseline_dice:.3f}",
             str(each.guard_refused),
+            str(each.short),
         ]
         for each in summary.choices
     ]
@@ -137,7 +167,7 @@ def _choices(summary: Summary) -> str:
         "slides",
         "their Dice by the",
     ]
-    return _table([*head[:-1], f"{head[-1]} baseline", "refused by the guard"], rows)
+    return _table([*head[:-1], f"{head[-1]} baseline", "refused by the guard", "cells short of patches"], rows)
 
 
 def _pool(summary: Summary) -> str:
@@ -161,14 +191,14 @@ def _scores(summary: Summary) -> str:
     rows = [
         [
             each.score,
-            told(each.spearman, signed=True),
-            told(each.spearman_with_label, signed=True),
-            told(each.auroc_shifted),
+            _cell(each.spearman, signed=True),
+            _cell(each.spearman_with_label, signed=True),
+            _cell(each.auroc_shifted),
         ]
         for each in summary.scores
     ]
-    head = ["score", "Spearman with 1 - Dice, all patches", f"patches with {summary.label}", "AUROC of shifted"]
-    return _table(head, rows)
+    labelled = f"patches that hold {summary.label} or are said to"
+    return _table(["score", "Spearman with 1 - Dice, all patches", labelled, "AUROC of shifted"], rows)
 
 
 def _rarities(summary: Summary) -> str:

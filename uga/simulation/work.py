@@ -99,11 +99,12 @@ def carry_out(plans: Sequence[Plan], experiment: Experiment, slot: Slot) -> None
     started, watch = datetime.now(UTC), Stopwatch()
     work = experiment.output / _WORK_FOLDER / first.identity[:16]
     baseline = load_model(experiment.model)
-    learnt = _Learnt(baseline)
+    learnt, corrected = _Learnt(baseline), 0
     if first.key.strategy is not None:
         runs = open_runs(experiment.pool, experiment.cohorts, baseline)
         with watch.stage("corrections"):
-            correct(first.patches, runs, experiment.cohorts, work / "corrected", unsure_um=config.query.unsure_um)
+            unsure_um = config.query.unsure_um
+            corrected = correct(first.patches, runs, experiment.cohorts, work / "corrected", unsure_um=unsure_um)
         with watch.stage("fine-tuning"):
             learnt = _learn(
                 work, baseline, config, config.finetuning.options(first.key.seed, experiment.precision), slot
@@ -127,7 +128,7 @@ def carry_out(plans: Sequence[Plan], experiment: Experiment, slot: Slot) -> None
         identity=first.identity,
         baseline=_record(baseline),
         model=_record(learnt.model),
-        corrected=len(first.patches),
+        corrected=corrected,
         replayed=0 if learnt.report is None else learnt.report.replay_patches,
         guard=learnt.guard,
         training=learnt.training,
