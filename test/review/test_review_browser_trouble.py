@@ -23,7 +23,7 @@ from browser_helpers import (
     wait_for_labels,
     wait_for_patch,
 )
-from output_helpers import UNCERTAINTY, ranked_patch
+from output_helpers import UNCERTAINTY, patch_arrays, ranked_patch
 from PIL import Image
 from slide_files import write_tiff
 
@@ -58,7 +58,11 @@ def actions(made):
 def hold(page, pattern):
     """Keeps requests from being answered; gives them, and what lets them go."""
     held = []
-    page.route(pattern, held.append)
+
+    def keep(route):
+        held.append(route)
+
+    page.route(pattern, keep)
 
     def release():
         page.unroute(pattern)
@@ -222,15 +226,19 @@ def answer_once(page, pattern, kind):
     page.route(pattern, answer)
 
 
-def test_what_cannot_be_sent_is_said_to_be_unsaved(made, opened):
+def test_what_cannot_be_sent_is_said_to_be_unsaved_and_tried_again(made, opened):
     page, place = opened(quiet=("no memory",))
+    page.evaluate("globalThis.kept = CompressionStream")
     page.evaluate("globalThis.CompressionStream = class { constructor() { throw new Error('no memory'); } }")
-    paint(page, place, [(200, 200), (300, 300)], value=1, labels=predicted(made.packages[0]))
+    expected = paint(page, place, [(200, 200), (300, 300)], value=1, labels=predicted(made.packages[0]))
     page.locator(".status-broken").wait_for()
     assert "this page cannot send it" in page.get_by_role("alert").text_content()
-    paint(page, place, [(600, 200), (700, 300)], value=1, labels=predicted(made.packages[0]))
+    paint(page, place, [(600, 200), (700, 300)], value=1, labels=expected)
     page.get_by_text("Painting waits until the last change is saved.").wait_for()
     assert would_warn(page)
+    page.evaluate("globalThis.CompressionStream = kept")
+    wait_for_labels(page, made.packages[0], expected)
+    assert not would_warn(page)
 
 
 def test_a_browser_that_cannot_save_opens_no_patch(made, new_page):
@@ -295,8 +303,9 @@ def test_tissue_and_picture_agree_where_pixels_are_not_quite_square(tmp_path, se
         image = slide.read(grid, region := GridRegion(left, top, size, size))
     labels, model = {"background": 0, "tumour": 1}, ModelRecord(name="m", sha256="0" * 64, folds=(0,))
     writer = PackageWriter(tmp_path / "out", record, model, UNCERTAINTY, labels, "tumour", grid)
-    nothing = np.zeros((size, size), np.uint8)
-    writer.write(ranked_patch(region, grid, image, 1), region, image=image, prediction=nothing, uncertainty=nothing)
+    prediction, uncertainty = np.zeros((size, size), np.uint8), patch_arrays(1, size)[2]
+    patch = ranked_patch(region, grid, image, 1)
+    writer.write(patch, region, image=image, prediction=prediction, uncertainty=uncertainty)
 
     def look(*arguments):
         page, tiles = new_page(), []
@@ -304,6 +313,7 @@ def test_tissue_and_picture_agree_where_pixels_are_not_quite_square(tmp_path, se
         enter(page, serve(tmp_path / "out", *arguments).address)
         page.keyboard.press("Enter")
         wait_for_patch(page, 1)
+        page.keyboard.press("a")
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(300)
         place = Place.of(page, size)

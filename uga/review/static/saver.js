@@ -1,6 +1,6 @@
 // Saves what is done to a patch, one thing after the other, and never gives up on one.
 //
-// An operation is {kind: "edit", png} or {kind: "undo" | "redo" | "accept" | "skip" | "reopen"}. Each names the version
+// An operation is {kind: "edit", png()} or {kind: "undo" | "redo" | "accept" | "skip" | "reopen"}. Each names the version
 // that the one before it left; if somebody else has saved meanwhile, `on.conflict` says what counts.
 
 import * as api from "./api.js";
@@ -21,8 +21,8 @@ export class Saver {
    * @param id of the patch
    * @param version that was opened
    * @param reviewer gives the reviewer's name
-   * @param on {status(text, failure), saved(review, operation), refused(failure), conflict(current)}; the last gives the PNG of
-   *   what is shown if that counts, null if the other one's does
+   * @param on {status(text, failure), saved(review, operation), refused(failure), conflict(current)}; the last gives what
+   *   encodes what is shown if that counts, null if the other one's does
    */
   constructor(id, version, reviewer, on) {
     this.id = id;
@@ -124,7 +124,7 @@ export class Saver {
   async #send(operation) {
     const { id, version } = this;
     const reviewer = this.reviewer();
-    if (operation.kind === "edit") return api.save(id, version, reviewer, await operation.png);
+    if (operation.kind === "edit") return api.save(id, version, reviewer, await operation.png());
     return api.review(id, version, reviewer, operation.kind);
   }
 
