@@ -389,8 +389,11 @@ def test_another_page_can_neither_read_nor_change_anything(made, new_page, tmp_p
     enter(page, made.server.address)
     identity = page.locator(".card").first.get_attribute("data-id")
     version = page.evaluate("async (id) => (await (await fetch(`/api/patches/${id}`)).json()).version", identity)
-    other, answered = page.context.new_page(), []
-    other.on("response", lambda response: answered.append((response.request.method, response.status)))
+    other, methods, statuses = page.context.new_page(), {}, []
+    network = page.context.new_cdp_session(other)
+    network.send("Network.enable")
+    network.on("Network.requestWillBeSent", lambda sent: methods.update({sent["requestId"]: sent["request"]["method"]}))
+    network.on("Network.responseReceivedExtraInfo", lambda got: statuses.append((got["requestId"], got["statusCode"])))
     with served(tmp_path) as evil:
         other.goto(evil)
         results = other.evaluate(
@@ -416,7 +419,7 @@ def test_another_page_can_neither_read_nor_change_anything(made, new_page, tmp_p
         )
     assert results[:4] == ["blocked"] * 4
     assert set(results[4:]) <= {"opaque", "blocked"}, "whatever the browser lets be sent, nothing comes back"
-    refused = [status for method, status in answered if method == "POST"]
+    refused = [status for request, status in statuses if methods[request] == "POST"]
     assert len(refused) >= 2
     assert set(refused) == {403}, "what was sent is refused for where it comes from"
     assert not (made.out / "reviews.jsonl").exists()

@@ -57,15 +57,17 @@ def actions(made):
 
 def hold(page, pattern):
     """Keeps requests from being answered; gives them, and what lets them go."""
-    held = []
+    held, is_released = [], []
 
     def keep(route):
         held.append(route)
+        if is_released:
+            route.continue_()
 
     page.route(pattern, keep)
 
     def release():
-        page.unroute(pattern)
+        is_released.append(True)
         for route in held:
             route.continue_()
 
@@ -228,15 +230,19 @@ def answer_once(page, pattern, kind):
 
 def test_what_cannot_be_sent_is_said_to_be_unsaved_and_tried_again(made, opened):
     page, place = opened(quiet=("no memory",))
-    page.evaluate("globalThis.kept = CompressionStream")
-    page.evaluate("globalThis.CompressionStream = class { constructor() { throw new Error('no memory'); } }")
+    page.evaluate(
+        """() => {
+          globalThis.kept = CompressionStream;
+          globalThis.CompressionStream = class { constructor() { throw new Error("no memory"); } };
+        }"""
+    )
     expected = paint(page, place, [(200, 200), (300, 300)], value=1, labels=predicted(made.packages[0]))
     page.locator(".status-broken").wait_for()
     assert "this page cannot send it" in page.get_by_role("alert").text_content()
     paint(page, place, [(600, 200), (700, 300)], value=1, labels=expected)
     page.get_by_text("Painting waits until the last change is saved.").wait_for()
     assert would_warn(page)
-    page.evaluate("globalThis.CompressionStream = kept")
+    page.evaluate("() => { globalThis.CompressionStream = kept; }")
     wait_for_labels(page, made.packages[0], expected)
     assert not would_warn(page)
 
@@ -318,6 +324,7 @@ def test_tissue_and_picture_agree_where_pixels_are_not_quite_square(tmp_path, se
         page.wait_for_timeout(300)
         place = Place.of(page, size)
         side = size * place.scale
+        assert place.scale > 2
         picture = page.screenshot(clip={"x": place.x, "y": place.y, "width": side, "height": side})
         return np.asarray(Image.open(io.BytesIO(picture)).convert("L")).astype(float), tiles
 
@@ -325,8 +332,8 @@ def test_tissue_and_picture_agree_where_pixels_are_not_quite_square(tmp_path, se
     assert tiles
     assert none == []
     assert all(url.endswith(f"?v={record.quickhash[:12]}") for url in tiles)
-    assert best_shift(tissue, picture) == best_shift(tissue.T, picture.T) == 0
-    assert np.abs(tissue - picture)[20:-20, 20:-20].mean() < 12
+    shifts = best_shift(tissue, picture), best_shift(tissue.T, picture.T)
+    assert max(map(abs, shifts)) <= 1, "pixels of the screen, which are less than half of the patch's"
 
 
 def best_shift(one, other, largest=12):
