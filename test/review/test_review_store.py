@@ -369,6 +369,12 @@ def test_what_is_asked_for_again_is_done_once_wherever_it_was_broken_off(work, m
             assert found.standing.state == state
             assert found.version == store_of(work.folder).sheet(entry).version
             assert [line["action"] for line in audit(work.folder)] == ["edit", action]
+        back, forth = {"edit": ("undo", "redo"), "undo": ("redo", "undo")}.get(action, (None, None))
+        if back is not None:  # the step is whole: both of its label maps were kept
+            found = work.store.step(entry, found.version, REVIEWER, back)
+            np.testing.assert_array_equal(found.labels, first)
+            found = work.store.step(entry, found.version, REVIEWER, forth)
+            np.testing.assert_array_equal(found.labels, labels)
     assert count > (3 if action in ("accept", "skip") else 5)
 
 
