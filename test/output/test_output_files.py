@@ -33,6 +33,16 @@ def test_failure_keeps_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_that_has_the_partial_name_is_not_written_through(tmp_path):
+    outside, path = tmp_path / "outside", tmp_path / "out" / "file"
+    outside.write_bytes(b"theirs")
+    path.parent.mkdir()
+    for content in (b"ours", lambda partial: partial.write_bytes(b"ours")):
+        (path.parent / "file.partial").symlink_to(outside)
+        write_atomic(path, content)
+        assert (outside.read_bytes(), path.read_bytes(), path.is_symlink()) == (b"theirs", b"ours", False)
+
+
 def test_killed_process_leaves_only_a_partial(tmp_path):
     script = (
         "import sys, time; from pathlib import Path; from uga.output.files import write_atomic\n"

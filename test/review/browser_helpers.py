@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+
+from uga.output.schema import PatchRecord
 
 UInt8 = NDArray[np.uint8]
 
@@ -25,6 +29,10 @@ FLAGS = [
     "--disable-sync",
 ]
 NAME = "Dr Ä. Müller"
+PATCHES = 4
+SIZE = 1024
+"""Side of a patch of the fixture ``made`` in pixels."""
+BRUSH = 32
 STEPS = 4
 """Points of a path lie on quarters of a pixel."""
 
@@ -155,3 +163,50 @@ def drag(page: Any, points: list[tuple[int, int]], *, button: str = "left") -> N
     for point in points[1:]:
         page.mouse.move(*point)
     page.mouse.up(button=button)
+
+
+def touching(page: Any) -> Callable[..., None]:
+    """Sends what fingers do: a kind of event, and where they are then."""
+    session = page.context.new_cdp_session(page)
+
+    def fingers(kind: str, *points: tuple[float, float]) -> None:
+        places = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    return fingers
+
+
+# --- on disk ---
+
+
+def read_png(file: Path):
+    return np.ascontiguousarray(imagecodecs.png_decode(file.read_bytes()))
+
+
+def review_of(package: Path):
+    return PatchRecord.model_validate_json((package / "patch.json").read_bytes()).review
+
+
+def predicted(package: Path):
+    return read_png(package / "prediction.png")
+
+
+def check_labels(package: Path, expected):
+    """correction.png, pixel for pixel."""
+    found = read_png(package / "correction.png")
+    assert found.dtype == np.uint8
+    different = int((found != expected).sum())
+    assert different == 0, f"{different} pixels differ"
+
+
+def wait_for_labels(page, package: Path, expected):
+    """`check_labels`, once the page has sent what was just done."""
+    wait_until_saved(page)
+    check_labels(package, expected)
+
+
+def paint(page, place, points, *, diameter=BRUSH, value, labels):
+    """Drag the tool over points given in pixels of the patch; gives what the labels should be then."""
+    window = [place.window(*point) for point in points]
+    drag(page, window)
+    return stroke(labels, [place.on_lattice(*point) for point in window], diameter, value)

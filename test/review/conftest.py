@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from browser_helpers import FLAGS, find_chromium
+from browser_helpers import FLAGS, PATCHES, SIZE, find_chromium
+from output_helpers import UNCERTAINTY, patch_arrays, ranked_patch
 from page_process import PageProcess
+from slide_files import write_tiff
+
+from uga.geometry import GridRegion
+from uga.output.package import PackageWriter
+from uga.output.schema import ModelRecord, SlideRecord
+from uga.slide import open_slide
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +76,47 @@ def serve():
     yield start
     for page in running:
         page.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """A slide, and packages of four of its patches as the tiny model's run leaves them."""
+    from finetuning_helpers import trained_parent  # noqa: PLC0415 - most tests here need no model
+
+    root = tmp_path_factory.mktemp("browser")
+    model = trained_parent()
+    grid_px = 2 * SIZE + 200
+    picture = np.concatenate([patch_arrays(seed, grid_px)[0] for seed in (1, 2)], axis=1)[:, : grid_px + 150]
+    path = root / "slides" / "s1.tif"
+    path.parent.mkdir()
+    write_tiff(path, picture, resolution=(10_000, 10_000))  # 1 um/px
+    with open_slide(path) as slide:
+        record = SlideRecord(
+            id="s1",
+            file=path.name,
+            width=slide.width_px,
+            height=slide.height_px,
+            mpp_x=slide.mpp.x,
+            mpp_y=slide.mpp.y,
+            quickhash=slide.quickhash,
+        )
+        grid = slide.grid(1.0)
+        made_by = ModelRecord(name=model.name, sha256=model.sha256, folds=model.folds)
+        writer = PackageWriter(root / "out", record, made_by, UNCERTAINTY, model.labels, model.tumour_label, grid)
+        for rank in range(1, PATCHES + 1):
+            region = GridRegion((rank - 1) % 2 * SIZE, (rank - 1) // 2 * SIZE, SIZE, SIZE)
+            image = slide.read(grid, region)
+            prediction = (patch_arrays(rank, SIZE)[1] == 2).astype(np.uint8)
+            uncertainty = patch_arrays(rank + 10, SIZE)[2]
+            patch = ranked_patch(region, grid, image, rank)
+            writer.write(patch, region, image=image, prediction=prediction, uncertainty=uncertainty)
+    return root
+
+
+@pytest.fixture
+def made(template, tmp_path, serve):
+    """A copy of it that is being served."""
+    shutil.copytree(template / "out", tmp_path / "out")
+    page = serve(tmp_path / "out", "--slides", template / "slides")
+    packages = sorted((tmp_path / "out" / "patches").iterdir())
+    return SimpleNamespace(server=page, out=tmp_path / "out", packages=packages, slides=template / "slides")

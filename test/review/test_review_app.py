@@ -285,6 +285,27 @@ def test_a_package_that_cannot_be_reviewed_is_shown_as_such(client, tmp_path):
     assert (answer.status_code, answer.json()["code"]) == (422, "unusable")
 
 
+def test_a_link_is_not_shown(client, tmp_path):
+    identity = first_id(client)
+    folder, outside = next((tmp_path / "patches").glob("001_*")), tmp_path / "outside.png"
+    for name, address in (
+        ("image.png", "image.png"),
+        ("uncertainty.png", "uncertainty"),
+        ("notes.txt", "thumbnail.jpg"),
+    ):
+        place = folder / name
+        kept = place.read_bytes() if place.exists() else None
+        outside.write_bytes(kept or b"x")
+        place.unlink(missing_ok=True)
+        place.symlink_to(outside)
+        answer = client.get(f"/api/patches/{identity}/{address}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "unusable")
+        assert "is a link" in answer.json()["sentence"]
+        place.unlink()
+        if kept is not None:
+            place.write_bytes(kept)
+
+
 def test_a_defect_is_no_traceback(client, monkeypatch):
     monkeypatch.setattr("uga.review.store.standing", lambda _: 1 / 0)
     answer = client.get("/api/patches")

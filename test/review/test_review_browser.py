@@ -6,119 +6,53 @@ import json
 import os
 import shutil
 import signal
+import threading
 import zipfile
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
-import imagecodecs
 import numpy as np
 import pytest
 from browser_helpers import (
+    BRUSH,
+    FLAGS,
     NAME,
+    PATCHES,
+    SIZE,
     Place,
+    check_labels,
     drag,
     enter,
+    find_chromium,
     flood,
+    paint,
     polygon,
+    predicted,
+    read_png,
+    review_of,
     stroke,
+    touching,
+    wait_for_labels,
     wait_for_patch,
     wait_until_saved,
     wait_until_undone,
 )
 from finetuning_helpers import own_environment, trained_parent
 from output_helpers import UNCERTAINTY, patch_arrays, ranked_patch
-from slide_files import write_tiff
 
 from uga.cli.console import execute
 from uga.cli.main import app
 from uga.corrections import read_corrections
 from uga.geometry import Grid, GridRegion, SpacingUm
 from uga.output.package import PackageWriter
-from uga.output.schema import ModelRecord, PatchRecord, SlideRecord
-from uga.slide import open_slide
+from uga.output.schema import ModelRecord, SlideRecord
 
 pytestmark = pytest.mark.browser
 
-SIZE = 1024
-BRUSH = 32
 NOT_JUDGED = 255
-PATCHES = 4
 WCAG_AA = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory):
-    """A slide, and packages of four of its patches as the tiny model's run leaves them."""
-    root = tmp_path_factory.mktemp("browser")
-    model = trained_parent()
-    grid_px = 2 * SIZE + 200
-    picture = np.concatenate([patch_arrays(seed, grid_px)[0] for seed in (1, 2)], axis=1)[:, : grid_px + 150]
-    path = root / "slides" / "s1.tif"
-    path.parent.mkdir()
-    write_tiff(path, picture, resolution=(10_000, 10_000))  # 1 um/px
-    with open_slide(path) as slide:
-        record = SlideRecord(
-            id="s1",
-            file=path.name,
-            width=slide.width_px,
-            height=slide.height_px,
-            mpp_x=slide.mpp.x,
-            mpp_y=slide.mpp.y,
-            quickhash=slide.quickhash,
-        )
-        grid = slide.grid(1.0)
-        made_by = ModelRecord(name=model.name, sha256=model.sha256, folds=model.folds)
-        writer = PackageWriter(root / "out", record, made_by, UNCERTAINTY, model.labels, model.tumour_label, grid)
-        for rank in range(1, PATCHES + 1):
-            region = GridRegion((rank - 1) % 2 * SIZE, (rank - 1) // 2 * SIZE, SIZE, SIZE)
-            image = slide.read(grid, region)
-            prediction = (patch_arrays(rank, SIZE)[1] == 2).astype(np.uint8)
-            uncertainty = patch_arrays(rank + 10, SIZE)[2]
-            patch = ranked_patch(region, grid, image, rank)
-            writer.write(patch, region, image=image, prediction=prediction, uncertainty=uncertainty)
-    return root
-
-
-@pytest.fixture
-def made(template, tmp_path, serve):
-    """A copy of it that is being served."""
-    shutil.copytree(template / "out", tmp_path / "out")
-    page = serve(tmp_path / "out", "--slides", template / "slides")
-    packages = sorted((tmp_path / "out" / "patches").iterdir())
-    return SimpleNamespace(server=page, out=tmp_path / "out", packages=packages, slides=template / "slides")
-
-
-def read_png(file: Path):
-    return np.ascontiguousarray(imagecodecs.png_decode(file.read_bytes()))
-
-
-def review_of(package: Path):
-    return PatchRecord.model_validate_json((package / "patch.json").read_bytes()).review
-
-
-def predicted(package: Path):
-    return read_png(package / "prediction.png")
-
-
-def check_labels(package: Path, expected):
-    """correction.png, pixel for pixel."""
-    found = read_png(package / "correction.png")
-    assert found.dtype == np.uint8
-    different = int((found != expected).sum())
-    assert different == 0, f"{different} pixels differ"
-
-
-def wait_for_labels(page, package: Path, expected):
-    """`check_labels`, once the page has sent what was just done."""
-    wait_until_saved(page)
-    check_labels(package, expected)
-
-
-def paint(page, place, points, *, diameter=BRUSH, value, labels):
-    """Drag the tool over points given in pixels of the patch; gives what the labels should be then."""
-    window = [place.window(*point) for point in points]
-    drag(page, window)
-    return stroke(labels, [place.on_lattice(*point) for point in window], diameter, value)
 
 
 def test_from_the_queue_to_finetuning(made, new_page, tmp_path):  # noqa: PLR0915 - one review from end to end
@@ -317,13 +251,7 @@ def test_two_fingers_move_and_one_paints(made, new_page):
     page.locator(".card").first.tap()
     wait_for_patch(page, 1)
     place = Place.of(page, SIZE)
-    touch = page.context.new_cdp_session(page)
-
-    def fingers(kind, *points):
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [
-            {"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)
-        ]})  # fmt: skip
-
+    fingers = touching(page)
     x, y = place.window(512, 512)
     fingers("touchStart", (x - 40, y))
     fingers("touchStart", (x - 40, y), (x + 40, y))
@@ -415,8 +343,6 @@ def test_a_server_that_is_killed_and_started_again(made, new_page, serve):
 
 
 def test_a_browser_that_is_killed_loses_the_last_stroke_at_most(made, chromium, tmp_path):
-    from browser_helpers import FLAGS, find_chromium  # noqa: PLC0415
-
     browser = chromium.browser_type.launch(executable_path=find_chromium(), args=[*FLAGS, f"--marker={tmp_path.name}"])
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     enter(page, made.server.address)
@@ -458,31 +384,62 @@ def test_a_browser_without_a_token_sees_nothing(made, new_page):
 
 
 def test_another_page_can_neither_read_nor_change_anything(made, new_page, tmp_path):
-    """A page elsewhere that knows the port, in a browser that is let in."""
-    page = new_page(quiet=("status of 4", "CORS", "ERR_FAILED", "Framing", "frame", "ERR_BLOCKED_BY_RESPONSE"))
+    """A page of another port that knows all there is to know, in a browser that is let in and sends its cookie."""
+    page = new_page()
     enter(page, made.server.address)
     identity = page.locator(".card").first.get_attribute("data-id")
-    evil = tmp_path / "evil.html"
-    evil.write_text("<!doctype html><title>x</title><p>")
-    other = page.context.new_page()
-    other.goto(evil.as_uri())
-    origin = made.server.address.partition("/?")[0]
-    results = other.evaluate(
-        """async ([origin, id]) => {
-          const attempts = [
-            fetch(`${origin}/api/patches`, {credentials: "include"}).then((r) => r.text()),
-            fetch(`${origin}/api/patches/${id}/review`, {method: "POST", credentials: "include", mode: "no-cors",
-                  body: '{"base": "x", "reviewer": "E", "action": "skip"}'}).then((r) => r.type + r.status),
-            new Promise((resolve) => { const image = new Image(); image.onload = () => resolve("seen");
-                  image.onerror = () => resolve("blocked"); image.src = `${origin}/api/patches/${id}/thumbnail.jpg`; }),
-          ];
-          return (await Promise.allSettled(attempts)).map((each) => each.value ?? "blocked");
-        }""",
-        [origin, identity],
-    )
-    assert (results[0], results[2]) == ("blocked", "blocked")
-    assert results[1] in ("blocked", "opaque0"), "whatever the browser lets be sent, nothing comes back"
+    version = page.evaluate("async (id) => (await (await fetch(`/api/patches/${id}`)).json()).version", identity)
+    other, methods, statuses = page.context.new_page(), {}, []
+    network = page.context.new_cdp_session(other)
+    network.send("Network.enable")
+    network.on("Network.requestWillBeSent", lambda sent: methods.update({sent["requestId"]: sent["request"]["method"]}))
+    network.on("Network.responseReceivedExtraInfo", lambda got: statuses.append((got["requestId"], got["statusCode"])))
+    with served(tmp_path) as evil:
+        other.goto(evil)
+        results = other.evaluate(
+            """async ([origin, id, version]) => {
+              const patch = `${origin}/api/patches/${id}`;
+              const body = JSON.stringify({base: version, reviewer: "E", action: "skip"});
+              const skip = {method: "POST", credentials: "include", body};
+              const json = {headers: {"Content-Type": "application/json"}};
+              const png = {method: "PUT", headers: {"Content-Type": "image/png"}, body: "x"};
+              navigator.sendBeacon(`${patch}/review`, new Blob([body], {type: "application/json"}));
+              const attempts = [
+                fetch(`${origin}/api/patches`, {credentials: "include"}).then((r) => r.text()),
+                new Promise((resolve) => { const image = new Image(); image.onload = () => resolve("seen");
+                      image.onerror = () => resolve("blocked"); image.src = `${patch}/thumbnail.jpg`; }),
+                fetch(`${patch}/review`, {...skip, ...json}).then((r) => r.status),
+                fetch(`${patch}/labels?base=${version}&reviewer=E`, {...png, credentials: "include"}),
+                fetch(`${patch}/review`, {...skip, mode: "no-cors"}).then((r) => r.type),
+                fetch(`${patch}/review`, {...skip, ...json, mode: "no-cors"}).then((r) => r.type),
+              ];
+              return (await Promise.allSettled(attempts)).map((each) => each.value ?? "blocked");
+            }""",
+            [made.server.address.partition("/?")[0], identity, version],
+        )
+    assert results[:4] == ["blocked"] * 4
+    assert set(results[4:]) <= {"opaque", "blocked"}, "whatever the browser lets be sent, nothing comes back"
+    refused = [status for request, status in statuses if methods[request] == "POST"]
+    assert len(refused) >= 2
+    assert set(refused) == {403}, "what was sent is refused for where it comes from"
     assert not (made.out / "reviews.jsonl").exists()
+    assert review_of(made.packages[0]) is None
+
+
+@contextmanager
+def served(folder):
+    """A page of another server on this machine, which a browser takes for the same site."""
+    (folder / "evil.html").write_text("<!doctype html><title>x</title><p>")
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/evil.html"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 def test_a_patch_without_its_slide_and_one_that_is_damaged(made, new_page, serve, tmp_path):

@@ -62,3 +62,16 @@ def test_packages_of_two_models_need_two_commands(tmp_path, monkeypatch):
     of_demo(tmp_path / "out" / "demo", monkeypatch)
     commands = finetune_commands(Queue.find(tmp_path / "out"), (DEMO,))
     assert sorted(command.is_complete for command in commands) == [False, True]
+    outputs = {arguments(command)["--output"] for command in commands}
+    assert outputs == {str(tmp_path / f"out-finetuned-{command.model.name}") for command in commands}
+
+
+def test_two_models_of_one_name_get_two_outputs(tmp_path, monkeypatch):
+    for sha256 in ("1" * 64, "2" * 64):
+        named = MODEL.model_copy(update={"sha256": sha256, "name": "a/b c"})
+        monkeypatch.setattr("review_helpers.MODEL", named)
+        write_slide(tmp_path / "out" / sha256[0], record_of(sha256[0]), {1: 0.4})
+    (tmp_path / "out-finetuned-a-b-c").mkdir()
+    commands = finetune_commands(Queue.find(tmp_path / "out"), ())
+    outputs = [arguments(command)["--output"] for command in commands]
+    assert outputs == [str(tmp_path / f"out-finetuned-a-b-c-{number}") for number in (2, 3)]

@@ -21,10 +21,19 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def raw_png(width, height, *, depth=8, colour=0, interlace=0, rows=None):
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
+def header(width, height, *, depth=8, colour=0, interlace=0):
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace))
+
+
+def raw_png(width, height, *, rows=None, second=b"", **changes):
     data = b"".join(b"\0" + bytes(row) for row in corrected()) if rows is None else rows
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header(width, height, **changes)
+        + second
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
 
 
 @settings(max_examples=50)
@@ -57,6 +66,11 @@ def test_the_page_s_own_encoding():
         (raw_png(SIZE, SIZE, interlace=1), "it is not 8-bit greyscale"),
         (png(predicted())[:-40], "it is damaged"),
         (raw_png(SIZE, SIZE, rows=b"\0" * 100), "it is damaged"),
+        (raw_png(SIZE, SIZE, second=header(32, 32)), "it has two headers"),
+        (raw_png(SIZE, SIZE, second=header(5000, 5000)), "it has two headers"),
+        (raw_png(SIZE, SIZE, second=header(SIZE, SIZE, colour=3)), "it has two headers"),
+        (raw_png(SIZE, SIZE, second=header(SIZE, SIZE, depth=1)), "it has two headers"),
+        (raw_png(SIZE, SIZE, second=header(SIZE, SIZE, depth=16)), "it has two headers"),
         (png(predicted())[:60] + b"????" + png(predicted())[64:], "it is damaged"),
         (png(np.where(predicted() == 2, 3, predicted()).astype(np.uint8)), "the value 3 is no label"),
         (png(np.full((SIZE, SIZE), 254, np.uint8)), "the value 254 is no label"),

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,35 @@ def test_links_are_not_followed(tmp_path, tmp_path_factory):
     assert len(Queue.find(tmp_path).entries) == 1
 
 
+LINKED = [
+    "correction.png", "image.png", "image.geojson", "notes.txt", "patch.json", "patch.json.partial",
+    "correction.png.partial", ".history", ".history/steps.json", ".history/0.png",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINKED)
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_a_link_in_a_package_is_refused_under_whatever_name(tmp_path, name, is_broken):
+    packages = write_output(tmp_path / "out", 2)
+    good, outside = Queue.find(tmp_path / "out"), tmp_path / "outside"
+    place = packages[0] / name
+    if not is_broken and name == ".history":
+        outside.mkdir()
+    elif not is_broken:
+        outside.write_bytes(place.read_bytes() if place.exists() else b"secret")
+    place.parent.mkdir(exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(outside)
+    refused = rf"^patches/{packages[0].name}/{re.escape(name)} is a link, and `uga review` follows none"
+    queue = Queue.find(tmp_path / "out")
+    assert len(queue.entries) == 1
+    (problem,) = queue.problems
+    assert re.match(refused, problem.reason)
+    entry = next(iter(good.entries.values()))  # the link came while the page was being served
+    with pytest.raises(UserError, match="is a link"):
+        entry.read()
+
+
 def test_nothing_to_review(tmp_path):
     with pytest.raises(UserError, match="is not a folder; name the output folder"):
         Queue.find(tmp_path / "none")
@@ -93,6 +123,9 @@ def test_what_has_become_of_a_package(tmp_path):
     assert standing(entry.read()).state == "new"
     (entry.folder / ".history").mkdir()
     assert standing(entry.read()).state == "new"
+    for name in ("patch.json.partial", "Thumbs.db", "desktop.ini", "notes.txt"):
+        (entry.folder / name).write_bytes(b"x")
+    assert standing(entry.read()).state == "new", "no reader of corrections looks into these"
     (entry.folder / "correction.png").write_bytes(b"x")
     assert standing(entry.read()).state == "corrected"
     assert standing(entry.read()).review is None

@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import sys
+from pathlib import Path
 
 import httpx2
 import numpy as np
@@ -75,12 +77,45 @@ def test_nothing_is_lost_when_the_server_is_killed(page, tmp_path):
 
 
 def test_it_listens_on_this_machine_alone(page):
-    with socket.socket() as own:
-        try:
-            own.connect((socket.gethostbyname(socket.gethostname()), page.port))
-        except OSError:
-            return
-        assert own.getpeername()[0].startswith("127."), "reached from outside"
+    assert listening_addresses(page.port) == {("tcp", socket.inet_aton("127.0.0.1"))}
+    with socket.create_server(("0.0.0.0", 0)) as everywhere:  # noqa: S104 - what it must not do, and is seen if done
+        port = everywhere.getsockname()[1]
+        assert listening_addresses(port) == {("tcp", socket.inet_aton("0.0.0.0"))}  # noqa: S104
+
+
+def listening_addresses(port):
+    """Table and address of every socket of this machine that listens on a port, as the kernel has them."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        file = Path("/proc/net", table)
+        for line in file.read_text().splitlines()[1:] if file.exists() else ():
+            local, _, state = line.split()[1:4]
+            address, _, number = local.partition(":")
+            if state == "0A" and int(number, 16) == port:
+                words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
+                found.add((table, b"".join(word.to_bytes(4, sys.byteorder) for word in words)))
+    return found
+
+
+def test_a_name_counts_whatever_its_case(tmp_path):
+    write_output(tmp_path)
+    running = PageProcess(tmp_path, "--no-token", "--name", "Proxy.Example")
+    try:
+        for host, status in (("proxy.example", 200), ("PROXY.example", 200), ("other.example", 421)):
+            assert httpx2.get(f"{running.address}api/patches", headers={"Host": host}).status_code == status
+    finally:
+        running.stop()
+
+
+def test_a_probe_that_is_a_link_is_not_followed(tmp_path, monkeypatch):
+    write_output(tmp_path / "out")
+    (tmp_path / "out" / ".uga-write-test.partial").symlink_to(tmp_path / "outside")
+    monkeypatch.setattr(server, "_serve", lambda *_: None)
+    made = []
+    monkeypatch.setattr("pathlib.Path.touch", lambda path: made.append(path.is_symlink()) or path.write_bytes(b""))
+    review(ReviewRequest(tmp_path / "out", port=0))
+    assert made == [False]
+    assert not (tmp_path / "outside").exists()
 
 
 def test_without_a_token(tmp_path):

@@ -269,15 +269,15 @@ class PowerCutError(Exception):
     pass
 
 
-def crash_at(monkeypatch, count):
-    """Let the program end at the count-th write of a file; returns what counts."""
+def crash_at(monkeypatch, count, error=PowerCutError):
+    """Let the program end, or a write fail, at the count-th write of a file; returns what counts."""
     written = []
 
     def cut(function):
         def write(path, *content):
             written.append(path)
             if len(written) == count:
-                raise PowerCutError
+                raise error
             return function(path, *content)
 
         return write
@@ -285,6 +285,7 @@ def crash_at(monkeypatch, count):
     for module in ("uga.review.store", "uga.review.history"):
         for name in ("write_atomic", "write_json"):
             monkeypatch.setattr(f"{module}.{name}", cut(getattr(store_module, name)))
+    monkeypatch.setattr("uga.review.change.write_json", cut(store_module.write_json))
     monkeypatch.setattr("uga.review.store.append", cut(store_module.append))
     return written
 
@@ -327,6 +328,110 @@ def test_a_crash_between_any_two_writes_loses_no_more_than_the_last_action(work,
             np.testing.assert_array_equal(learnt(work.folder)[work.package.name], first)
         work.store.save(entry, found.version, REVIEWER, with_square(found.labels, 50))
     assert count > 2
+
+
+@pytest.mark.parametrize("error", [PowerCutError, OSError(28, "No space left on device")])
+@pytest.mark.parametrize("action", ["edit", "undo", "accept", "skip"])
+def test_what_is_asked_for_again_is_done_once_wherever_it_was_broken_off(work, monkeypatch, action, error):
+    """Whose answer was lost must not hear of somebody else; the log has every action once."""
+    first = with_square(predicted(), 1)
+    second = with_square(first, 20)
+    entry = work.entry
+    sheet = work.store.save(entry, work.store.sheet(entry).version, REVIEWER, first)
+
+    def act(store):
+        if action == "edit":
+            return store.save(entry, sheet.version, REVIEWER, second)
+        if action == "undo":
+            return store.step(entry, sheet.version, REVIEWER, "undo")
+        return store.decide(entry, sheet.version, REVIEWER, action)
+
+    labels = {"edit": second, "undo": predicted()}.get(action, first)
+    state = {"accept": "corrected", "skip": "skipped"}.get(action, "started")
+    safe, log = work.folder / "safe", work.folder / "reviews.jsonl"
+    shutil.copytree(work.package, safe)
+    begun, count, done = log.read_bytes(), 0, False
+    while not done:
+        count += 1
+        shutil.rmtree(work.package)
+        shutil.copytree(safe, work.package)
+        log.write_bytes(begun)
+        with monkeypatch.context() as patched:
+            crash_at(patched, count, error)
+            try:
+                act(work.store)
+                done = True
+            except (PowerCutError, RefusedError):
+                pass
+        for _ in range(2):
+            found = act(store_of(work.folder))
+            np.testing.assert_array_equal(found.labels, labels)
+            assert found.standing.state == state
+            assert found.version == store_of(work.folder).sheet(entry).version
+            assert [line["action"] for line in audit(work.folder)] == ["edit", action]
+        back, forth = {"edit": ("undo", "redo"), "undo": ("redo", "undo")}.get(action, (None, None))
+        if back is not None:  # the step is whole: both of its label maps were kept
+            found = work.store.step(entry, found.version, REVIEWER, back)
+            np.testing.assert_array_equal(found.labels, first)
+            found = work.store.step(entry, found.version, REVIEWER, forth)
+            np.testing.assert_array_equal(found.labels, labels)
+    assert count > (3 if action in ("accept", "skip") else 5)
+
+
+def test_asking_again_is_no_way_around_what_somebody_else_has_saved(work):
+    store, entry = work.store, work.entry
+    seen = store.sheet(entry)
+    saved = store.save(entry, seen.version, "A", corrected())
+    with pytest.raises(ConflictError):
+        store.save(entry, seen.version, "A", with_square(corrected(), 30))  # from another tab
+    with pytest.raises(ConflictError):
+        store.save(entry, seen.version, "B", corrected())
+    with pytest.raises(ConflictError):
+        store.decide(entry, seen.version, "A", "accept")
+    assert store.save(entry, seen.version, "A", corrected()).version == saved.version
+    (work.package / "correction.png").write_bytes(png(with_square(corrected(), 31)))
+    with pytest.raises(ConflictError):
+        store.save(entry, seen.version, "A", corrected())
+    assert len(audit(work.folder)) == 1
+
+
+def test_another_tool_s_labels_that_could_not_be_accepted_are_not_half_accepted(work, monkeypatch):
+    (work.package / "prediction.png").write_bytes(png(corrected()))
+    seen = work.store.sheet(work.entry)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("uga.review.store.write_json", full)
+        with pytest.raises(RefusedError, match="make room"):
+            work.store.decide(work.entry, seen.version, REVIEWER, "accept")
+    assert not (work.package / "correction.png").exists()
+    assert work.store.decide(work.entry, seen.version, REVIEWER, "accept").standing.state == "corrected"
+
+
+def test_a_link_that_came_meanwhile_is_not_written_through(work):
+    """Neither a label map nor a step, nor what is being written of them."""
+    seen = work.store.sheet(work.entry)
+    outside = work.folder / "outside"
+    for name in ("correction.png.partial", "patch.json.partial", ".history"):
+        outside.mkdir() if name == ".history" else outside.write_bytes(b"x")
+        (work.package / name).symlink_to(outside)
+        with pytest.raises(RefusedError, match="is a link") as refused:
+            work.store.save(work.entry, seen.version, REVIEWER, corrected())
+        assert refused.value.code == "unusable"
+        (work.package / name).unlink()
+        assert list(outside.iterdir()) == [] if name == ".history" else outside.read_bytes() == b"x"
+        outside.rmdir() if name == ".history" else outside.unlink()
+
+
+def test_a_log_that_is_a_link_is_not_written(work):
+    outside = work.folder.parent / "outside.jsonl"
+    outside.write_text("")
+    (work.folder / "reviews.jsonl").symlink_to(outside)
+    with pytest.raises(RefusedError, match="cannot be written"):
+        work.store.decide(work.entry, work.store.sheet(work.entry).version, REVIEWER, "skip")
+    assert outside.read_text() == ""
 
 
 def test_a_torn_line_of_the_log_is_ended(work):

@@ -47,7 +47,10 @@ def test_a_tile_is_the_slide_there(made):
     client = client_of(out, tiles=SlideTiles.below(path.parent))
     identity = first_id(client)
     source = client.get(f"/api/patches/{identity}").json()["tiles"]
+    stamp = source.pop("stamp")
     assert source == {"width": record.width, "height": record.height, "tile_px": 254, "overlap_px": 1}
+    assert stamp
+    assert record.quickhash.startswith(stamp), "browsers keep tiles; the address tells slides apart"
     levels = int(np.ceil(np.log2(max(record.width, record.height))))
     answer = client.get(f"/api/patches/{identity}/tiles/{levels}/1_2.jpg")
     assert answer.headers["content-type"] == "image/jpeg"

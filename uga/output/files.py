@@ -54,6 +54,7 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
+    partial.unlink(missing_ok=True)  # a link of that name would be followed
     try:
         if callable(content):
             content(partial)

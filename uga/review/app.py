@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from uga.review.queue import Entry, Standing
-    from uga.review.store import Sheet
+    from uga.review.sheet import Sheet
     from uga.review.tiles import SlideTiles
 
 _THUMBNAIL_PX = 320
@@ -268,7 +268,7 @@ def _map(values: np.ndarray[Any, np.dtype[np.uint8]], headers: dict[str, str] | 
 
 def _uncertainty(entry: Entry) -> np.ndarray[Any, np.dtype[np.uint8]]:
     try:
-        values = pictures.read_png(entry.folder / UNCERTAINTY_FILE)
+        values = pictures.read_png(_file(entry, UNCERTAINTY_FILE))
     except (OSError, ValueError, RuntimeError) as error:
         raise unusable(f"{entry.name}/{UNCERTAINTY_FILE} cannot be read; copy the package again.") from error
     if values.shape != (entry.record.size_px, entry.record.size_px):
@@ -278,9 +278,18 @@ def _uncertainty(entry: Entry) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def _bytes(entry: Entry, name: str) -> bytes:
     try:
-        return (entry.folder / name).read_bytes()
+        return _file(entry, name).read_bytes()
     except OSError as error:
         raise unusable(f"{entry.name}/{name} cannot be read; copy the package again.") from error
+
+
+def _file(entry: Entry, name: str) -> Path:
+    path = entry.folder / name
+    if path.is_symlink():
+        raise unusable(
+            f"{entry.name}/{name} is a link, and `uga review` follows none; put the file itself in its place."
+        )
+    return path
 
 
 def _standing(standing: Standing) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def corrections_zip(store: ReviewStore) -> Iterator[bytes]:
                 archive.writestr(f"{_ROOT}/{entry.name}/{name}", data)
             yield pipe.take()
         log = store.queue.folder / AUDIT_FILE
-        if log.is_file():
+        if log.is_file() and not log.is_symlink():
             archive.writestr(f"{_ROOT}/{AUDIT_FILE}", log.read_bytes())
     yield pipe.take()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationError
 
 from uga.output.schema import Record, Sha256
 
@@ -33,11 +33,31 @@ class AuditLine(Record):
     labels_sha256: Sha256
     changed_px: Annotated[int, Field(ge=0)]
 
+    def is_like(self, other: AuditLine | None) -> bool:
+        """Whether another line says the same, whenever it was written."""
+        return other is not None and self == other.model_copy(update={"at": self.at})
+
+
+def last_of(file: Path, patch: str) -> AuditLine | None:
+    """The last line about a patch; None if there is none. Lines that a crash has cut off are passed over."""
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError:
+        return None
+    for text in reversed(lines):
+        try:
+            line = AuditLine.model_validate_json(text)
+        except ValidationError:
+            continue
+        if line.patch == patch:
+            return line
+    return None
+
 
 def append(file: Path, line: AuditLine) -> None:
     """Add a line and flush it to disk; a line that a crash has cut off is ended first."""
     text = line.model_dump_json().encode() + b"\n"
-    descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,13 +11,14 @@ from uga.errors import UgaError
 from uga.model.card import CARD_FILE, read_card
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from uga.output.schema import ModelRecord
     from uga.review.queue import Queue
 
 _UNKNOWN_MODEL = "MODEL"
+_UNUSUAL = r"[^\w.-]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,13 @@ def finetune_commands(queue: Queue, models: Sequence[Path]) -> list[FinetuneComm
     folders = {sha256: folder for folder in models if (sha256 := _sha256(folder)) is not None}
     records = {entry.record.model.sha256: entry.record.model for entry in queue.entries.values()}
     reviewed = queue.folder.resolve()
-    output = _free(reviewed.with_name(f"{reviewed.name}-finetuned"))
+    named: set[Path] = set()
     commands = []
     for sha256, record in records.items():
         folder = folders.get(sha256)
+        ending = f"-{re.sub(_UNUSUAL, '-', record.name)}" if len(records) > 1 else ""
+        output = _free(reviewed.with_name(f"{reviewed.name}-finetuned{ending}"), named)
+        named.add(output)
         words = [*("python", "-m", "uga", "finetune"), *("--input", str(reviewed)), *("--output", str(output))]
         words += ["--model", _UNKNOWN_MODEL if folder is None else str(folder.resolve())]
         commands.append(FinetuneCommand(shlex.join(words), record, folder is not None))
@@ -63,9 +68,9 @@ def _sha256(model: Path) -> str | None:
         return None
 
 
-def _free(folder: Path) -> Path:
-    """The folder, or the first of its name with a number that does not exist."""
+def _free(folder: Path, named: Collection[Path]) -> Path:
+    """The folder, or the first of its name with a number, that neither exists nor is named already."""
     number, free = 2, folder
-    while free.exists():
+    while free.exists() or free in named:
         number, free = number + 1, folder.with_name(f"{folder.name}-{number}")
     return free

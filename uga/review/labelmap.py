@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">8sI4sIIBBBBB")
 _EIGHT_BITS, _GREYSCALE = 8, 0
+_MODE = "L"
+"""What Pillow calls it."""
 _SLACK_BYTES = 1 << 14
 _PNG_LEVEL = 6
 _FAST = 1
@@ -55,6 +57,8 @@ def decode_upload(data: bytes, size_px: int, values: Collection[int]) -> UInt8:
         raise _bad("it is not 8-bit greyscale")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if (image.size, image.mode) != ((size_px, size_px), _MODE):
+                raise _bad("it has two headers")
             labels = np.array(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise _bad("it is damaged") from error

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from uga.corrections.correcting import correcting_files
 from uga.corrections.discovery import search
 from uga.corrections.package import CORRECTION_FILE, open_package
 from uga.corrections.refusals import Refusals
 from uga.corrections.slides import files_beside
 from uga.errors import UserError
 from uga.output.layout import DEFAULT_LAYOUT
-from uga.output.package import ANNOTATION_FILE, PREDICTION_FILE, RECORD_FILE, holds_correction
+from uga.output.package import ANNOTATION_FILE, PREDICTION_FILE, RECORD_FILE
 from uga.output.schema import RankedPatches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from uga.corrections.correction import Refusal
     from uga.corrections.package import Package
@@ -54,9 +56,9 @@ class Entry:
         """The package as it is now.
 
         Raises:
-            UserError: its record is gone or damaged.
+            UserError: its record is gone or damaged, or something in it is a link.
         """
-        return open_package(self.folder)
+        return _open(self.folder)
 
     def stamp(self) -> str:
         """Changes with whatever a reviewer, or another tool, has done to the package; needs no file to be read."""
@@ -94,7 +96,7 @@ class Queue:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; name the output folder whose patches are to be reviewed.")
         found, refusals = search(folder), Refusals(folder)
-        opened = [refusals.attempt(path, partial(open_package, path)) for path in found.packages]
+        opened = [refusals.attempt(path, partial(_open, path)) for path in found.packages]
         packages = [package for package in opened if package is not None]
         if not packages:
             more = f" ({refusals.noted[0].reason})" if refusals.noted else ""
@@ -115,7 +117,26 @@ def standing(package: Package) -> Standing:
     review = package.record.review
     if review is not None:
         return Standing(review.state, review)
-    return Standing("corrected" if holds_correction(package.folder) else "new", None)
+    # Work under a name that is not read is `finetune`'s to refuse; here it corrects nothing.
+    found = correcting_files(package, Refusals(package.folder))
+    return Standing("corrected" if found else "new", None)
+
+
+def _open(folder: Path) -> Package:
+    """A package that can be read and written without touching anything outside.
+
+    Raises:
+        UserError: as `open_package`; or there is a link in it, under whatever name.
+    """
+    path = next(_links(folder), None)
+    if path is not None:
+        raise UserError(f"{path} is a link, and `uga review` follows none; put the file itself in its place.")
+    return open_package(folder)
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        yield from (path for name in (*folders, *names) if (path := Path(parent, name)).is_symlink())
 
 
 def _in_order(packages: list[Package], folder: Path) -> list[Package]:

@@ -78,7 +78,9 @@ def review(request: ReviewRequest) -> None:
             tokens.renew()
         else:
             log.info("Open %s", address)
-        gate = Gate(page.app(), frozenset(request.names), tokens, f"uga_review_{port}", gate_pages())
+        gate = Gate(
+            page.app(), frozenset(name.lower() for name in request.names), tokens, f"uga_review_{port}", gate_pages()
+        )
         _serve(gate, listener)
 
 
@@ -116,6 +118,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _check_writable(folder: Path) -> None:
     probe = partial_path(folder / ".uga-write-test")
     try:
+        probe.unlink(missing_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -1,14 +1,14 @@
 """What reviewers do to patches, kept on disk: label maps, decisions, steps to undo, the audit log.
 
-Everything is written atomically. ``patch.json`` says ``started`` before the first changed label map is written, and
-says ``corrected`` only after it, so that no crash leaves half a correction that looks accepted. Whoever saves names the
-version that was shown; if another one is on disk by now, nothing is written.
+Everything is written atomically: the steps first, which may be ahead of the label map; then ``patch.json``, which says
+``started`` before the first changed label map is written, and ``corrected`` only after it, so that no crash leaves half
+a correction that looks accepted; the log last. Whoever saves names the version that was shown; if somebody else has
+saved another one by now, nothing is written.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import threading
@@ -21,29 +21,28 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
-from uga.corrections.correcting import correcting_files, predicted_labels, read_file
-from uga.corrections.predictor import RecordedPredictor
 from uga.corrections.refusals import Refusals
 from uga.output.files import sha256_file, write_atomic, write_json
 from uga.output.package import RECORD_FILE
 from uga.output.schema import NOT_JUDGED, Review
-from uga.review.audit import AUDIT_FILE, AuditLine, append
+from uga.review.audit import AUDIT_FILE, AuditLine, append, last_of
+from uga.review.change import Asked, Change
 from uga.review.history import History
 from uga.review.labelmap import encode_png, labels_sha256
 from uga.review.queue import standing
 from uga.review.refused import RefusedError, unusable, unwritable
+from uga.review.sheet import read_sheet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from uga.corrections.correcting import Reading
     from uga.corrections.package import Package
-    from uga.review.audit import Action
     from uga.review.history import Steps
-    from uga.review.queue import Entry, Queue, Standing
+    from uga.review.queue import Entry, Queue, Standing, State
+    from uga.review.sheet import Sheet
 
     UInt8 = NDArray[np.uint8]
 
@@ -51,39 +50,6 @@ log = logging.getLogger(__name__)
 
 Decision = Literal["accept", "skip", "reopen"]
 _T = TypeVar("_T")
-_VERSION_DIGITS = 20
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sheet:
-    """A patch as it lies before a reviewer.
-
-    Attributes:
-        package: Its package.
-        version: Identity of label map and decision on disk.
-        standing: What has become of it.
-        labels: The label map that counts, uint8 (h, w).
-        prediction: What the model predicted, uint8 (h, w).
-        steps: What can be undone and redone.
-        source: The file of another tool that the labels are from, if they are.
-        drawn: Files of other tools that say something else than the prediction, with what they say, None where that
-            cannot be read. Accepting takes their place.
-    """
-
-    package: Package
-    version: str
-    standing: Standing
-    labels: UInt8
-    prediction: UInt8
-    steps: Steps
-    source: Path | None
-    drawn: Mapping[Path, Reading | None]
-
-    @property
-    def differing(self) -> list[Path]:
-        """Files of other tools that say something else than what is shown."""
-        read = self.drawn.items()
-        return [path for path, reading in read if reading is None or not np.array_equal(reading.labels, self.labels)]
 
 
 class ConflictError(RefusedError):
@@ -92,6 +58,15 @@ class ConflictError(RefusedError):
     def __init__(self, sheet: Sheet) -> None:
         super().__init__(HTTPStatus.CONFLICT, "conflict", "The patch was saved by somebody else; nothing was changed.")
         self.sheet = sheet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """What a change leads to, and what writes it and gives the steps then."""
+
+    labels: UInt8
+    state: State
+    write: Callable[[], Steps]
 
 
 @dataclass
@@ -112,7 +87,7 @@ class ReviewStore:
         Raises:
             RefusedError: the package cannot be reviewed; the sentence says why.
         """
-        return self._told(entry, partial(_sheet, entry, verify=verify))
+        return self._told(entry, partial(read_sheet, entry, verify=verify))
 
     def standing(self, entry: Entry) -> Standing:
         """What has become of a patch; cheap where nothing was touched since it was last asked for.
@@ -134,12 +109,19 @@ class ReviewStore:
             ConflictError: ``base`` is not the version on disk.
             RefusedError: it cannot be written; or as `sheet`.
         """
-        with self._exclusive(entry, base) as sheet:
+
+        def plan(sheet: Sheet) -> _Plan | None:
             if np.array_equal(labels, sheet.labels):
-                return sheet
-            _write_labels(sheet.package, reviewer, labels)
-            steps = History(sheet.package.folder).add(sheet.labels, labels)
-            return self._note(entry, reviewer, "edit", sheet, labels, steps)
+                return None
+
+            def write() -> Steps:
+                steps = History(sheet.package.folder).add(sheet.labels, labels)
+                _write_labels(sheet.package, reviewer, labels)
+                return steps
+
+            return _Plan(labels, "started", write)
+
+        return self._change(entry, Asked(base, reviewer, "edit", labels_sha256(labels)), plan)
 
     def step(self, entry: Entry, base: str, reviewer: str, direction: Literal["undo", "redo"]) -> Sheet:
         """Go one step back, or forth again.
@@ -148,16 +130,23 @@ class ReviewStore:
             ConflictError: ``base`` is not the version on disk.
             RefusedError: there is no such step; or as `sheet`.
         """
-        with self._exclusive(entry, base) as sheet:
+
+        def plan(sheet: Sheet) -> _Plan:
             history, position = History(sheet.package.folder), sheet.steps.position + (-1 if direction == "undo" else 1)
             possible = 0 <= position < len(sheet.steps.sha256)
             labels = history.at(sheet.steps, position, sheet.labels.shape) if possible else None
             if labels is None:
                 raise RefusedError(HTTPStatus.CONFLICT, "no-step", f"There is nothing to {direction}.")
-            _write_labels(sheet.package, reviewer, labels)
-            steps = sheet.steps.model_copy(update={"position": position})
-            history.note(steps)
-            return self._note(entry, reviewer, direction, sheet, labels, steps)
+
+            def write() -> Steps:
+                steps = sheet.steps.model_copy(update={"position": position})
+                history.note(steps)
+                _write_labels(sheet.package, reviewer, labels)
+                return steps
+
+            return _Plan(labels, "started", write)
+
+        return self._change(entry, Asked(base, reviewer, direction), plan)
 
     def decide(self, entry: Entry, base: str, reviewer: str, decision: Decision) -> Sheet:
         """Accept a patch (corrected, or confirmed if it is as predicted), skip it, or take the decision back.
@@ -166,16 +155,17 @@ class ReviewStore:
             ConflictError: ``base`` is not the version on disk.
             RefusedError: nothing is judged in a patch that is accepted; or as `sheet`.
         """
-        with self._exclusive(entry, base) as sheet:
-            package = sheet.package
-            if decision == "accept":
-                _write_review(package, _acceptance(sheet, reviewer))
-            elif decision == "skip":
-                _write_review(package, _review(package, "skipped", reviewer))
-            else:
-                started = package.correction_file.is_file()
-                _write_review(package, _review(package, "started", reviewer) if started else None)
-            return self._note(entry, reviewer, decision, sheet, sheet.labels, sheet.steps)
+
+        def plan(sheet: Sheet) -> _Plan:
+            state = _decided(sheet, decision)
+
+            def write() -> Steps:
+                _write_decision(sheet, decision, reviewer)
+                return sheet.steps
+
+            return _Plan(sheet.labels, state, write)
+
+        return self._change(entry, Asked(base, reviewer, decision), plan)
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -183,45 +173,42 @@ class ReviewStore:
         with self._lock, _folder_lock(self.queue.folder):
             yield
 
-    @contextmanager
-    def _exclusive(self, entry: Entry, base: str) -> Iterator[Sheet]:
+    def _change(self, entry: Entry, asked: Asked, plan: Callable[[Sheet], _Plan | None]) -> Sheet:
+        """Do what is asked for, once: if it is asked for again, as the answer was lost, it is found done."""
         with self.quiet():
-            sheet = self._told(entry, partial(_sheet, entry))
-            if sheet.version != base:
-                raise ConflictError(sheet)
+            sheet = self._told(entry, partial(read_sheet, entry))
             self._standings.pop(entry.id, None)
             try:
-                yield sheet
+                if sheet.version != asked.base and _is_done(sheet, asked):
+                    self._log(entry, asked, sheet, again=True)
+                    return sheet
+                planned = plan(sheet)
+                if planned is None:
+                    return sheet
+                _begun(asked, sheet, planned).note(entry.folder)
+                steps = planned.write()
+                sheet = sheet.after(entry.read(), planned.labels, steps)
+                self._log(entry, asked, sheet)
             except OSError as error:
                 sentence = f"{entry.name} cannot be written ({error.strerror}); make room, or check rights."
                 raise unwritable(sentence) from error
+            return sheet
 
-    def _note(self, entry: Entry, reviewer: str, action: Action, before: Sheet, labels: UInt8, steps: Steps) -> Sheet:
-        """Add what was done to the log; returns the patch as it is now."""
-        package = entry.read()
-        files = [path for path in before.drawn if not package.supersedes(path)]
-        sheet = replace(
-            before,
-            package=package,
-            version=_version(package, files),
-            standing=standing(package),
-            labels=labels,
-            steps=steps,
-            source=None if package.correction_file.is_file() else before.source,
-            drawn={path: before.drawn[path] for path in files},
-        )
+    def _log(self, entry: Entry, asked: Asked, sheet: Sheet, *, again: bool = False) -> None:
+        """Add what was done to the log; ``again``: unless it is there."""
+        file = self.queue.folder / AUDIT_FILE
         line = AuditLine(
             at=_now(),
-            reviewer=reviewer,
-            action=action,
+            reviewer=asked.reviewer,
+            action=asked.action,
             state=sheet.standing.state,
             slide=entry.record.slide.id,
             patch=entry.name,
-            labels_sha256=labels_sha256(labels),
-            changed_px=int((labels != sheet.prediction).sum()),
+            labels_sha256=labels_sha256(sheet.labels),
+            changed_px=int((sheet.labels != sheet.prediction).sum()),
         )
-        append(self.queue.folder / AUDIT_FILE, line)
-        return sheet
+        if not (again and line.is_like(last_of(file, entry.name))):
+            append(file, line)
 
     def _told(self, entry: Entry, function: Callable[[], _T]) -> _T:
         """The function's value; what keeps a package from being read is told with paths from the folder on."""
@@ -232,62 +219,83 @@ class ReviewStore:
         return value
 
 
-def _sheet(entry: Entry, *, verify: bool = False) -> Sheet:
-    package = entry.read()
-    predictor = RecordedPredictor(package.record)
-    if verify:
-        package.verify(predictor)
-    prediction = predicted_labels(package, predictor)
-    files = [*correcting_files(package, Refusals(entry.folder)), *(path for path in entry.beside if path.is_file())]
-    files = [path for path in files if path != package.correction_file and not package.supersedes(path)]
-    drawn = {path: _reading(package, path) for path in files}
-    drawn = {path: reading for path, reading in drawn.items() if reading is None or reading.changes(prediction)}
-    usable = [reading for reading in drawn.values() if reading is not None]
-    source = None
-    if package.correction_file.is_file():
-        labels = package.read_labels(package.correction_file, predictor)
-    elif usable:
-        labels, source = usable[0].labels, usable[0].source
-    else:
-        labels = prediction
-    return Sheet(
-        package=package,
-        version=_version(package, list(drawn)),
-        standing=standing(package),
-        labels=labels,
-        prediction=prediction,
-        steps=History(package.folder).steps(labels),
-        source=source,
-        drawn=drawn,
+def _is_done(sheet: Sheet, asked: Asked) -> bool:
+    """Whether what is asked for on another version than the one on disk was done; False if it was only begun.
+
+    Raises:
+        ConflictError: somebody else has saved.
+    """
+    last, current = Change.last(sheet.package.folder), labels_sha256(sheet.labels)
+    if last is not None and last.is_of(asked):
+        if last.is_done(current, sheet.standing.state):
+            return True
+        if last.is_half_done(current):
+            return False
+    raise ConflictError(sheet)
+
+
+def _begun(asked: Asked, sheet: Sheet, planned: _Plan) -> Change:
+    return Change(
+        base=asked.base,
+        reviewer=asked.reviewer,
+        action=asked.action,
+        before_sha256=labels_sha256(sheet.labels),
+        labels_sha256=labels_sha256(planned.labels),
+        state=planned.state,
     )
 
 
-def _reading(package: Package, path: Path) -> Reading | None:
-    return Refusals(package.folder).attempt(path, partial(read_file, package, path, RecordedPredictor(package.record)))
+def _decided(sheet: Sheet, decision: Decision) -> State:
+    """The state that a decision leads to.
 
-
-def _version(package: Package, files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in (package.folder / RECORD_FILE, package.correction_file, *files):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes() if path.is_file() else b"")
-    return digest.hexdigest()[:_VERSION_DIGITS]
-
-
-def _acceptance(sheet: Sheet, reviewer: str) -> Review:
-    """The review of a patch that is accepted; its label map is written if it was read from elsewhere so far."""
-    package, file = sheet.package, sheet.package.correction_file
+    Raises:
+        RefusedError: nothing is judged in a patch that is accepted.
+    """
+    if decision == "skip":
+        return "skipped"
+    if decision == "reopen":
+        return "started" if sheet.package.correction_file.is_file() else _untouched(sheet.package)
     if (sheet.labels == NOT_JUDGED).all():
         raise RefusedError(
             HTTPStatus.UNPROCESSABLE_ENTITY, "nothing-judged", "Nothing in the patch is judged; skip it instead."
         )
+    return "confirmed" if np.array_equal(sheet.labels, sheet.prediction) else "corrected"
+
+
+def _untouched(package: Package) -> State:
+    """The state of a package without a review."""
+    return standing(replace(package, record=package.record.model_copy(update={"review": None}))).state
+
+
+def _write_decision(sheet: Sheet, decision: Decision, reviewer: str) -> None:
+    package = sheet.package
+    if decision == "accept":
+        _write_acceptance(sheet, reviewer)
+    elif decision == "skip":
+        _write_review(package, _review(package, "skipped", reviewer))
+    else:
+        started = package.correction_file.is_file()
+        _write_review(package, _review(package, "started", reviewer) if started else None)
+
+
+def _write_acceptance(sheet: Sheet, reviewer: str) -> None:
+    """Write that a patch is accepted, after its label map if that was read from elsewhere so far."""
+    package, file = sheet.package, sheet.package.correction_file
     as_predicted = np.array_equal(sheet.labels, sheet.prediction)
-    if not as_predicted and not file.is_file():
+    is_first = not as_predicted and not file.is_file()
+    if is_first:
         write_atomic(file, encode_png(sheet.labels))
-    review = _review(package, "confirmed" if as_predicted else "corrected", reviewer)
-    superseded = (review.superseded or {}) | {path.name: sha256_file(path) for path in sheet.drawn}
-    accepted = sha256_file(file) if file.is_file() else None
-    return review.model_copy(update={"correction_sha256": accepted, "superseded": superseded or None})
+    try:
+        review = _review(package, "confirmed" if as_predicted else "corrected", reviewer)
+        superseded = (review.superseded or {}) | {path.name: sha256_file(path) for path in sheet.drawn}
+        accepted = sha256_file(file) if file.is_file() else None
+        changed = {"correction_sha256": accepted, "superseded": superseded or None}
+        _write_review(package, review.model_copy(update=changed))
+    except OSError:
+        if is_first:
+            with suppress(OSError):  # so that the next try finds the version it names
+                file.unlink()
+        raise
 
 
 def _write_labels(package: Package, reviewer: str, labels: UInt8) -> None:

@@ -29,6 +29,7 @@ TILE_PX, OVERLAP_PX = 254, 1
 _JPEG_QUALITY = 85
 _CACHE_BYTES = 64 << 20
 _MOST_OPEN = 4
+_STAMP_DIGITS = 12
 _SQUARE = 1e-3
 """Share by which a slide's pixels may differ from squares: half a pixel at the edge of a patch."""
 
@@ -57,12 +58,19 @@ class SlideTiles:
     def source(self, record: PatchRecord) -> dict[str, object] | None:
         """What a viewer has to know of the tiles of a patch's slide; None if there are none to show.
 
+        ``stamp`` tells slides apart in the addresses of tiles, which browsers keep.
         Slides of other readers than OpenSlide, and with pixels that are not square, are not shown.
         """
         if self._generator(record.slide) is None:
             return None
         slide = record.slide
-        return {"width": slide.width, "height": slide.height, "tile_px": TILE_PX, "overlap_px": OVERLAP_PX}
+        return {
+            "width": slide.width,
+            "height": slide.height,
+            "tile_px": TILE_PX,
+            "overlap_px": OVERLAP_PX,
+            "stamp": slide.quickhash[:_STAMP_DIGITS],
+        }
 
     def tile(self, slide: SlideRecord, level: int, column: int, row: int) -> bytes:
         """A tile as JPEG.

@@ -14,24 +14,39 @@ export class Failure extends Error {
   }
 }
 
+function unreachable() {
+  return new Failure(0, { code: "unreachable" });
+}
+
 async function ask(path, options = {}) {
   let response;
   try {
     response = await fetch(path, { credentials: "same-origin", ...options });
   } catch {
-    throw new Failure(0, { code: "unreachable" });
+    throw unreachable();
   }
   if (response.ok) return response;
-  throw new Failure(response.status, await response.json().catch(() => ({})));
+  throw new Failure(response.status, (await response.json().catch(() => null)) ?? {});
+}
+
+/** What a good answer holds; a body that was cut off, or that is none of the server's (a proxy's own page), is no answer. */
+async function read(response, kind, body) {
+  if (!response.headers.get("Content-Type")?.startsWith(kind)) throw unreachable();
+  try {
+    return await body();
+  } catch {
+    throw unreachable();
+  }
 }
 
 async function json(path, options) {
-  return (await ask(path, options)).json();
+  const response = await ask(path, options);
+  return read(response, "application/json", () => response.json());
 }
 
 async function map(path) {
   const response = await ask(path);
-  const values = new Uint8Array(await response.arrayBuffer());
+  const values = new Uint8Array(await read(response, "application/octet-stream", () => response.arrayBuffer()));
   return { values, review: JSON.parse(response.headers.get("X-Review") ?? "null") };
 }
 
@@ -45,7 +60,8 @@ export const prediction = async (id) => (await map(`${patch(id)}/prediction`)).v
 export const uncertainty = async (id) => (await map(`${patch(id)}/uncertainty`)).values;
 export const imageAddress = (id, stamp) => `${patch(id)}/image.png?v=${stamp}`;
 export const thumbnailAddress = (id, stamp) => `${patch(id)}/thumbnail.jpg?v=${stamp}`;
-export const tileAddress = (id, level, x, y) => `${patch(id)}/tiles/${level}/${x}_${y}.jpg`;
+export const tileAddress = (id, stamp, level, x, y) =>
+  `${patch(id)}/tiles/${level}/${x}_${y}.jpg?v=${encodeURIComponent(stamp)}`;
 export const ARCHIVE = "/api/corrections.zip";
 
 /** A browser sends a small request to its end even if the page is closed meanwhile. */

@@ -9,6 +9,7 @@ import { commandOf, pressesControl } from "./keys.js";
 import { Layers } from "./layers.js";
 import { untilPainted } from "./measures.js";
 import { Panel } from "./panel.js";
+import { canEncode } from "./png.js";
 import { listen } from "./pointer.js";
 import { nextOpen, stateChip } from "./queue.js";
 import * as settings from "./settings.js";
@@ -38,6 +39,8 @@ export class EditorView {
     this.id = id;
     this.navigate = navigate;
     this.handlers = new AbortController();
+    this.unload = new AbortController();
+    this.leaving = null;
     this.toolName = "brush";
     this.point = null;
     this.holdsSpace = false;
@@ -48,6 +51,7 @@ export class EditorView {
   }
 
   async show() {
+    if (!canEncode()) throw new api.Failure(0, { code: "old-browser" });
     const maps = Promise.all([
       api.open(this.id),
       api.labels(this.id),
@@ -75,7 +79,12 @@ export class EditorView {
   }
 
   /** Saves what is open; false if the view must stay. */
-  async leave() {
+  leave() {
+    this.leaving ??= this.#leave();
+    return this.leaving;
+  }
+
+  async #leave() {
     this.handlers.abort();
     if (this.work) {
       this.hand?.finish();
@@ -84,6 +93,7 @@ export class EditorView {
       await this.work.flush();
       if (this.work.review.state === "started") this.#toast(TOAST.left(this.entry.place));
     }
+    this.unload.abort(); // until all was saved, a page that is closed would lose it
     this.resize?.disconnect();
     this.viewer?.destroy();
     return true;
@@ -220,6 +230,7 @@ export class EditorView {
   // --- choices ---
 
   #chooseTool(name) {
+    this.hand?.finish(); // what is painted belongs to the tool that painted it
     if (name !== "polygon") this.tools.polygon.drop();
     this.cursor.lift();
     this.toolName = name;
@@ -283,7 +294,7 @@ export class EditorView {
   // --- saving ---
 
   get mayPaint() {
-    return settings.get("reviewer") !== "" && this.work.mayChange && !this.cursor.isDown;
+    return !this.isLeft && settings.get("reviewer") !== "" && this.work.mayChange && !this.cursor.isDown;
   }
 
   #step(kind) {
@@ -307,6 +318,7 @@ export class EditorView {
   /** Opens the next patch that is not decided; the queue if there is none. */
   async #goOn() {
     this.patches = await api.list();
+    if (this.isLeft) return; // the reviewer has chosen where to go meanwhile
     const next = nextOpen(this.patches, this.entry.place);
     if (!next) dialogs.toast(TOAST.done);
     await this.navigate(next ? `/patch/${next.id}` : "/");
@@ -388,7 +400,7 @@ export class EditorView {
       (event) => {
         if (this.work && !this.work.saver.isIdle) event.preventDefault();
       },
-      { signal },
+      { signal: this.unload.signal },
     );
   }
 

@@ -9,27 +9,37 @@ import { ERROR, sentence } from "./strings.js";
 const root = document.getElementById("app");
 let session = null;
 let view = null;
+/** Counts the addresses that were asked for; what was asked for before the last one shows nothing any more. */
+let turn = 0;
 
 function address() {
   return /^\/patch\/([^/]+)$/.exec(location.pathname)?.[1] ?? null;
 }
 
-async function show() {
+/** Takes the turn; resolves when what is shown was left, with whether it is still this one's turn. */
+async function take() {
+  const mine = ++turn;
+  const mayGo = !view || (await view.leave());
+  return { mine, mayGo: mayGo && mine === turn };
+}
+
+async function make(id) {
+  if (!id) return new QueueView(root, session, navigate);
+  const { EditorView } = await import("./editor.js");
+  return new EditorView(root, session, id, navigate);
+}
+
+async function show(mine) {
   const id = address();
-  let shown = view;
   try {
     session ??= await api.session();
-    if (id) {
-      const { EditorView } = await import("./editor.js");
-      view = new EditorView(root, session, id, navigate);
-    } else {
-      view = new QueueView(root, session, navigate);
-    }
-    shown = view;
-    await shown.show();
-    await reviewerName();
+    const made = await make(id);
+    if (mine !== turn) return;
+    view = made;
+    await view.show();
+    if (mine === turn) await reviewerName();
   } catch (failure) {
-    if (shown !== view) return; // another view has taken its place meanwhile
+    if (mine !== turn) return;
     console.error(failure);
     fill(
       root,
@@ -51,14 +61,15 @@ async function show() {
 
 /** Opens an address of the page, once what is shown now may be left. */
 async function navigate(path) {
-  if (view && !(await view.leave())) return;
+  const { mine, mayGo } = await take();
+  if (!mayGo) return;
   if (path !== location.pathname) history.pushState(null, "", path);
-  await show();
+  await show(mine);
 }
 
 globalThis.addEventListener("popstate", async () => {
-  await view?.leave();
-  await show();
+  const { mine, mayGo } = await take();
+  if (mayGo) await show(mine);
 });
 
 document.addEventListener("click", (event) => {
@@ -69,4 +80,4 @@ document.addEventListener("click", (event) => {
   navigate(link.pathname);
 });
 
-show();
+show(turn);

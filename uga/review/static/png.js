@@ -26,6 +26,11 @@ function chunk(type, data) {
   return bytes;
 }
 
+/** Whether this browser can do it. */
+export function canEncode() {
+  return "CompressionStream" in globalThis;
+}
+
 async function deflate(bytes) {
   const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());

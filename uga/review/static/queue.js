@@ -62,6 +62,7 @@ export class QueueView {
     this.state = null;
     this.slide = "";
     this.patches = [];
+    this.isLeft = false;
     this.onKey = (event) => this.#key(event);
     this.onFocus = () => this.refresh();
   }
@@ -70,6 +71,7 @@ export class QueueView {
     document.title = `${QUEUE.title} · ${APP}`;
     fill(this.root, h("p", { class: "loading", text: QUEUE.loading }));
     this.patches = await api.list();
+    if (this.isLeft) return;
     this.#build();
     document.addEventListener("keydown", this.onKey);
     globalThis.addEventListener("focus", this.onFocus);
@@ -78,6 +80,7 @@ export class QueueView {
   }
 
   async leave() {
+    this.isLeft = true;
     document.removeEventListener("keydown", this.onKey);
     globalThis.removeEventListener("focus", this.onFocus);
     // Pictures that are still to come would keep what is opened next waiting.

@@ -1,6 +1,6 @@
 // Saves what is done to a patch, one thing after the other, and never gives up on one.
 //
-// An operation is {kind: "edit", png} or {kind: "undo" | "redo" | "accept" | "skip" | "reopen"}. Each names the version
+// An operation is {kind: "edit", png()} or {kind: "undo" | "redo" | "accept" | "skip" | "reopen"}. Each names the version
 // that the one before it left; if somebody else has saved meanwhile, `on.conflict` says what counts.
 
 import * as api from "./api.js";
@@ -8,14 +8,21 @@ import * as api from "./api.js";
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
 const DECISIONS = new Set(["accept", "skip", "reopen"]);
+const STUCK = new Set(["offline", "locked", "broken"]);
+
+/** The status after a try that failed. */
+function stuckAs(error) {
+  if (!(error instanceof api.Failure)) return "broken";
+  return error.status === 401 ? "locked" : "offline";
+}
 
 export class Saver {
   /**
    * @param id of the patch
    * @param version that was opened
    * @param reviewer gives the reviewer's name
-   * @param on {status(text, failure), saved(review, operation), refused(failure), conflict(current)}; the last gives the PNG of
-   *   what is shown if that counts, null if the other one's does
+   * @param on {status(text, failure), saved(review, operation), refused(failure), conflict(current)}; the last gives what
+   *   encodes what is shown if that counts, null if the other one's does
    */
   constructor(id, version, reviewer, on) {
     this.id = id;
@@ -33,7 +40,7 @@ export class Saver {
 
   /** Whether the last try has failed; until the next has not, no more should be done to the patch. */
   get isStuck() {
-    return this.status === "offline" || this.status === "locked";
+    return STUCK.has(this.status);
   }
 
   /** Takes an operation; resolves when it is saved (true) or was dropped (false). */
@@ -52,34 +59,51 @@ export class Saver {
   async #run() {
     this.#tell("saving");
     for (let wait = FIRST_WAIT_MS; this.waiting.length; ) {
-      const item = this.waiting[0];
       try {
-        const review = await this.#send(item.operation);
-        this.version = review.version;
-        if (this.isStuck) this.#tell("saving");
+        await this.#next();
         wait = FIRST_WAIT_MS;
-        this.waiting.shift();
-        await this.on.saved(review, item.operation);
-        item.resolve(true);
-      } catch (failure) {
-        if (!(failure instanceof api.Failure)) throw failure;
-        if (failure.isTemporary) {
-          this.#tell(failure.status === 401 ? "locked" : "offline", failure);
-          await new Promise((resolve) => setTimeout(resolve, wait));
-          wait = Math.min(2 * wait, LONGEST_WAIT_MS);
-        } else if (failure.current) {
-          await this.#settle(failure.current);
-        } else {
-          this.waiting.shift();
-          this.#tell("failed");
-          await this.on.refused(failure);
-          this.#tell("saving");
-          item.resolve(false);
-        }
+      } catch (error) {
+        // Whatever it was: what is waiting is not given up, and the next try may do.
+        if (!(error instanceof api.Failure)) console.error(error);
+        this.#tell(stuckAs(error), error);
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        wait = Math.min(2 * wait, LONGEST_WAIT_MS);
       }
     }
     this.running = null;
     this.#tell("saved");
+  }
+
+  /** Sends what waits longest, and does what the answer asks for. */
+  async #next() {
+    const item = this.waiting[0];
+    let review;
+    try {
+      review = await this.#send(item.operation);
+    } catch (error) {
+      if (!(error instanceof api.Failure) || error.isTemporary) throw error;
+      await (error.current ? this.#settle(error.current) : this.#refuse(item, error));
+      return;
+    }
+    this.version = review.version;
+    this.waiting.shift();
+    try {
+      if (this.isStuck) this.#tell("saving");
+      await this.on.saved(review, item.operation);
+    } finally {
+      item.resolve(true);
+    }
+  }
+
+  async #refuse(item, failure) {
+    this.waiting.shift();
+    try {
+      this.#tell("failed");
+      await this.on.refused(failure);
+      this.#tell("saving");
+    } finally {
+      item.resolve(false);
+    }
   }
 
   /** After a conflict: goes on from what is on disk, with what is shown here or without. */
@@ -100,7 +124,7 @@ export class Saver {
   async #send(operation) {
     const { id, version } = this;
     const reviewer = this.reviewer();
-    if (operation.kind === "edit") return api.save(id, version, reviewer, await operation.png);
+    if (operation.kind === "edit") return api.save(id, version, reviewer, await operation.png());
     return api.review(id, version, reviewer, operation.kind);
   }
 

@@ -105,6 +105,7 @@ export const SAVING = {
   offline: "Not saved",
   locked: "Not saved",
   failed: "Not saved",
+  broken: "Not saved",
   leave: "The last change is not saved yet.",
 };
 
@@ -113,6 +114,7 @@ export const ALERT = {
   locked:
     "Your last change is not saved: the server was started anew. Open the address in its terminal in another tab; " +
     "saving then goes on here.",
+  broken: "Your last change is not saved: this page cannot send it. Keep it open; it tries again.",
   unwritable: (sentence) => `Your last change is not saved: ${sentence} Keep this page open; it tries again.`,
 };
 
@@ -240,6 +242,7 @@ export const ERROR = {
   unknown: "Something went wrong; reload the page.",
   viewer: "The viewer could not be loaded; reload the page.",
   queue: "To the queue",
+  "old-browser": "This browser cannot save label maps. Open the page in a newer one, of 2023 or later.",
   "not-found": "There is no such patch here.",
   "nothing-judged": "Nothing in this patch is judged. Skip it instead.",
 };

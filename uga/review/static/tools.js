@@ -66,6 +66,7 @@ class Brush {
   up() {
     this.last = null;
     if (this.touched) this.desk.commit(this.before);
+    this.touched = null;
   }
 
   cancel() {
@@ -178,12 +179,23 @@ class Polygon {
   }
 }
 
+/** Fills where it was put down, once it is lifted: until then a second finger may come and move the slide. */
 class Fill {
   constructor(desk) {
     this.desk = desk;
+    this.point = null;
   }
 
-  down({ x, y }) {
+  down(point) {
+    this.point = point;
+  }
+
+  move() {}
+
+  up() {
+    if (!this.point) return;
+    const { x, y } = this.point;
+    this.point = null;
     const before = this.desk.raster.labels.slice();
     const part = this.desk.raster.fill(Math.floor(x), Math.floor(y), this.desk.value);
     if (!part) return;
@@ -191,9 +203,9 @@ class Fill {
     this.desk.commit(before);
   }
 
-  move() {}
-  up() {}
-  cancel() {}
+  cancel() {
+    this.point = null;
+  }
 
   draw(context, place, point) {
     if (point) cross(context, place.x + point.x * place.scale, place.y + point.y * place.scale);

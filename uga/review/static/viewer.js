@@ -167,16 +167,20 @@ export class SlideViewer {
 
   #slide(patch) {
     if (!patch.tiles) return [];
-    const { width, height, tile_px: tileSize, overlap_px: tileOverlap } = patch.tiles;
-    const { x, y, scale_x: scaleX } = patch.grid;
+    const { width, height, tile_px: tileSize, overlap_px: tileOverlap, stamp } = patch.tiles;
+    const { x, y, scale_x: scaleX, scale_y: scaleY } = patch.grid;
+    // OpenSeadragon scales both sides alike. Where a slide's pixels are not quite squares, that is half a pixel at most at
+    // the patch's edges if its middle lies where it belongs, but many of them far down a slide if its corner does.
+    const half = this.size / 2;
+    const top = half - ((y + half) * scaleY) / scaleX;
     const source = {
       width,
       height,
       tileSize,
       tileOverlap,
       minLevel: 8,
-      getTileUrl: (level, column, row) => tileAddress(patch.id, level, column, row),
+      getTileUrl: (level, column, row) => tileAddress(patch.id, stamp, level, column, row),
     };
-    return [{ tileSource: source, x: -x / this.size, y: -y / this.size, width: width / scaleX / this.size }];
+    return [{ tileSource: source, x: -x / this.size, y: top / this.size, width: width / scaleX / this.size }];
   }
 }

@@ -134,7 +134,7 @@ export class Work {
     if ("crc" in operation && operation.crc !== review.labels_crc32) await this.#reload();
   }
 
-  /** Somebody else has saved; gives the PNG of what is shown here if that is to count. */
+  /** Somebody else has saved; gives what encodes what is shown here if that is to count. */
   async #conflict(current) {
     this.steps.clear();
     if ((await this.on.conflict(current)) === "mine") return this.#png();
@@ -142,7 +142,10 @@ export class Work {
     return null;
   }
 
+  /** What encodes the labels as they are now; it can be tried again. */
   #png() {
-    return encodePng(this.raster.labels.slice(), this.raster.size);
+    const { size } = this.raster;
+    const labels = this.raster.labels.slice();
+    return () => encodePng(labels, size);
   }
 }
