@@ -120,8 +120,9 @@ def simulate(request: SimulationRequest) -> ExitCode:
         experiment = Experiment(output, config, cohorts, model.path, precision)
         patches = read_patches(runs, cohorts, config.evaluation.label)
         write_patches(pool / PATCHES_FILE, patches)
-        if blind := sum(patch.judged == 0 for patch in patches):
-            log.warning("%d of %d patches are not queried: no reference judges them.", blind, len(patches))
+        exclusion = config.query.exclusion
+        if blind := sum(patch.judged == 0 and not exclusion.excludes(patch.candidate) for patch in patches):
+            log.warning("%d patches are not queried: no reference judges them.", blind)
         selector = Selector(patches, runs, config.query, slots[0].enter())
         identifier = Identifier(config, cohorts, runs, precision)
         plans = []
