@@ -29,7 +29,6 @@ def efficiency(work: Path, repeat: int) -> dict[str, Any]:
     }
     cases = [
         ("demo", DEMO, slides["demo"], LOW),
-        ("demo", DEMO, slides["demo"], ("torch", "fp32")),
         ("medium", model_folder(work, MEDIUM), slides["medium"], LOW),
     ]
     rows = []
