@@ -111,13 +111,8 @@ def _trained(training: BaselineTraining, cohorts: Cohorts, folder: Path, compute
     target, request_file = folder / "model", folder / _REQUEST_FILE
     preset = preset_of(training)
     request = _request(training, preset, cohorts)
-    if target.exists() and request_file.is_file():
-        kept = request_file.read_text("utf-8")
-        if kept == _request_of_names(training, cohorts):
-            write_atomic(request_file, request.encode())
-            return load_model(target)
-        if kept == request:
-            return load_model(target)
+    if target.exists() and request_file.is_file() and request_file.read_text("utf-8") == request:
+        return load_model(target)
     for old in (target, request_file):
         shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
     cohort, work = folder / "training.csv", folder / "work"
@@ -154,23 +149,10 @@ def _request(training: BaselineTraining, preset: Preset, cohorts: Cohorts) -> st
     slides = [
         [*case_facts(case, cohorts), case.centre, case.patient, case.lesion, case.subset] for case in cohorts.training
     ]
-    return _hash(training, cohorts, preset=preset.model_dump(mode="json"), slides=slides)
-
-
-def _request_of_names(training: BaselineTraining, cohorts: Cohorts) -> str:
-    """What was hashed before contents were; a baseline trained then is not trained again, its cells would be redone."""
-    slides = [[case.id, _stamp(case.slide), _stamp(case.annotation)] for case in cohorts.training]
-    return _hash(training, cohorts, slides=slides)
-
-
-def _hash(training: BaselineTraining, cohorts: Cohorts, **more: object) -> str:
     content = {
         "training": training.model_dump(mode="json"),
         "mapping": cohorts.mapping.model_dump(mode="json"),
-        **more,
+        "preset": preset.model_dump(mode="json"),
+        "slides": slides,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _stamp(path: Path | None) -> list[str | int]:
-    return [] if path is None else [path.name, path.stat().st_size]
