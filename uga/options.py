@@ -30,7 +30,10 @@ class Profile(StrEnum):
         return self is Profile.THOROUGH
 
 
-PROFILE_HELP = "reference: windows overlap by half, as in nnU-Net; fast: by a quarter; thorough: half, and mirrored."
+PROFILE_HELP = (
+    "reference: windows overlap by half, as in nnU-Net; fast: by a quarter, 1.9 times as fast, 2 % of tissue labels change "
+    "and Dice falls by 0.01 (docs/performance.md); thorough: half, and mirrored, a third as fast."
+)
 
 
 class RunOptions(BaseModel):
