@@ -84,6 +84,7 @@ def nnunet_folds(model_folder: str, slide_file: str, mirroring: str) -> dict[str
     return {}
 
 
+_CERTAIN = 0.9
 _PROPERTIES = {"spacing": (999.0, 1.0, 1.0)}
 
 
@@ -147,8 +148,8 @@ def infer_all(slides: str, output: str, model_folder: str, *options: str) -> dic
     return {}
 
 
-def cascade(slides: str, output: str, model_folder: str, certain: str, *options: str) -> dict[str, Any]:
-    """``uga infer`` with two folds, and all five in windows where a pixel's mean probability is below ``certain``."""
+def cascade(slides: str, output: str, model_folder: str, share: str, *options: str) -> dict[str, Any]:
+    """``uga infer`` with two folds, and all five in windows of which they are certain on too small a share."""
     from uga.cli.console import execute
     from uga.cli.main import app
     from uga.model.openvino_engine import OpenVinoEngine
@@ -161,7 +162,7 @@ def cascade(slides: str, output: str, model_folder: str, certain: str, *options:
         first = whole(self, batch)
         counts["passes"] += 2
         counts["windows"] += 1
-        if float(first.softmax(2).mean(0).amax(1).min()) >= float(certain):
+        if float((first.softmax(2).mean(0).amax(1) >= _CERTAIN).float().mean()) >= float(share):
             self._requests = requests
             return torch.cat([first, first.mean(0, keepdim=True).expand(len(requests) - 2, -1, -1, -1, -1)])
         self._requests = requests[2:]
