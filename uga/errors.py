@@ -46,11 +46,13 @@ _LACK_OF_MEMORY = (
     "allocate memory",
     "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
     "unable to find an engine to execute this computation",  # cuDNN, where no kernel's workspace fits
+    "bad_alloc",  # OpenVINO
+    "Resource temporarily unavailable",  # OpenVINO again, where there is no room for another thread's stack
 )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the device or the host; torch tells of both with plain runtime errors."""
+    """Whether memory ran out, on the device or the host; torch and OpenVINO tell of both with runtime errors."""
     text = str(error)
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in text for sign in _LACK_OF_MEMORY)
