@@ -1,7 +1,7 @@
 """The whole round trip with the shipped ensemble: segment, correct what is least sure, fine-tune, segment again.
 
 By default the code of this checkout runs; with ``UGA_FINETUNE_IMAGE`` set, the fine-tuning runs in that container image
-as a hospital would run it, with the engine named by ``UGA_CONTAINER_ENGINE`` (docker if unset).
+as a hospital would run it, with the engine named by ``DOCKER`` (docker if unset).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def finetune(corrections: Path, output: Path, *options: object) -> None:
     output.mkdir()
     output.chmod(0o777)
     run(
-        os.environ.get("UGA_CONTAINER_ENGINE", "docker"), "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp",  # noqa: S108
+        os.environ.get("DOCKER", "docker"), "run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp",  # noqa: S108
         "--user", "1000:1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
         "--volume", f"{corrections}:/input:ro", "--volume", f"{output}:/output", image, *options,
     )  # fmt: skip
