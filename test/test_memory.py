@@ -46,9 +46,7 @@ def test_peak_memory_is_bounded_and_flat_in_height(tmp_path: Path) -> None:
 def test_ten_slides_in_one_run_leak_nothing(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(10):
-        spec = SlideSpec(
-            seed=number, centre_id=2, lesion=LesionClass.MICRO, width_um=1200, height_um=1200, node_um=900
-        )
+        spec = SlideSpec(seed=number, centre_id=2, lesion=LesionClass.MICRO, width_um=1200, height_um=1200, node_um=900)
         write_virtual_slide(spec, tmp_path / "in" / f"{number}.tif")
     command = [sys.executable, "-u", ROOT / "process.py", "--input", tmp_path / "in", "--output", tmp_path / "out",
                "--model", ROOT / "weights" / "demo", "--patch", "256"]  # fmt: skip
