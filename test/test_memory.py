@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -55,8 +54,9 @@ def test_ten_slides_in_one_run_leak_nothing(tmp_path: Path) -> None:
         resident = [resident_kib(process.pid) for line in process.stdout if line.rstrip().endswith(": done")]
     assert process.returncode == 0
     assert len(resident) == 10
-    # What is resident at the end of a slide goes up and down by a tenth with what threads are just doing.
-    assert median(resident[7:]) <= 1.05 * median(resident[1:4]), resident
+    # What is resident at the end of a slide goes up and down by a tenth with what threads are just doing; what leaks
+    # raises the lowest as well.
+    assert min(resident[6:]) <= 1.1 * min(resident[1:5]), resident
 
 
 def resident_kib(pid: int) -> int:
