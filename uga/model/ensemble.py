@@ -182,15 +182,15 @@ class Ensemble:
     def _reference(self, batch: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Labels by the reference, and the seconds it took; fold by fold, so that no second ensemble is in memory."""
         folds: list[torch.Tensor] = []
-        total = 0.0
+        times: list[float] = []
         for fold in self.folds:
             engine = make_engine(REFERENCE, self.model, (fold,), self.device)
-            if not folds:
-                engine.logits(batch)  # the first run is no measure; the folds share what it finds out
             logits, seconds = _timed(engine, batch)
             folds.append(logits)
-            total += seconds
-        return _labels(torch.cat(folds)), total
+            times.append(seconds)
+        # The first run is no measure, where there are others; the folds share what it finds out.
+        measured = times[1:] or times
+        return _labels(torch.cat(folds)), len(times) * sum(measured) / len(measured)
 
     def _take(self, choice: Arithmetic) -> None:
         log.info("Computing in %s.", choice)

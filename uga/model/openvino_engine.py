@@ -6,9 +6,11 @@ The networks are handed over in memory, by OpenVINO's frontend for traced torch 
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import warnings
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import openvino
 import torch
@@ -74,21 +76,32 @@ class OpenVinoEngine:
 
 
 def _converted(network: nn.Module, plan: Plan) -> openvino.Model:
-    window = torch.zeros((1, 3, *plan.window_px))
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of what nnU-Net's networks decide from shapes, which are fixed
-        try:
-            # A function is traced, not the module: a module's layers would all be copied, and only then be dropped.
-            traced = torch.jit.trace(lambda batch: network(batch), window, check_trace=False)  # type: ignore[no-untyped-call] # noqa: PLW0108
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            raise ModelError(
-                f"{plan.file} describes a network that cannot be built for its window ({error})."
-            ) from error
     frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
+    decoder = TorchScriptPythonDecoder(_traced(network, plan))  # must outlive the conversion
     converted = frontend.convert(frontend.load(decoder))
-    converted.reshape(list(window.shape))
+    converted.reshape([1, 3, *plan.window_px])
     check_output(plan, converted.output(0).shape)
     return converted
+
+
+def _traced(network: nn.Module, plan: Plan) -> torch.jit.ScriptFunction[Any, torch.Tensor]:
+    """The network's operations, for any window: traced on the smallest one that it takes, since tracing runs it."""
+    height, width = plan.window_px
+    halvings = next(count for count in itertools.count() if height % 2 ** (count + 1) or width % 2 ** (count + 1))
+    for count in range(halvings, 0, -1):
+        with suppress(RuntimeError, ValueError):
+            return _trace(network, height >> count, width >> count)
+    try:
+        return _trace(network, height, width)
+    except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(f"{plan.file} describes a network that cannot be built for its window ({error}).") from error
+
+
+@torch.no_grad()
+def _trace(network: nn.Module, height: int, width: int) -> torch.jit.ScriptFunction[Any, torch.Tensor]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what nnU-Net's networks decide from shapes
+        # A function is traced, not the module: a module's layers would all be copied, and only then be dropped.
+        return torch.jit.trace(lambda batch: network(batch), torch.zeros((1, 3, height, width)), check_trace=False)  # type: ignore[no-untyped-call, no-any-return] # noqa: PLW0108
