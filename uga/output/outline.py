@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -40,11 +40,12 @@ def outlines(mask: NDArray[np.bool_]) -> list[Outline]:
     count, components = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     outer: dict[int, Ring] = {}
     holes: dict[int, list[Ring]] = {}
-    for ring in _rings(mask):
+    for ring, pixel in _rings(mask):
+        component = int(components.flat[pixel])
         if _signed_area(ring) > 0:
-            outer[_component_of(ring, components)] = ring
+            outer[component] = ring
         else:
-            holes.setdefault(_component_of(ring, components), []).append(ring)
+            holes.setdefault(component, []).append(ring)
     return [Outline(outer[component], holes.get(component, [])) for component in range(1, count)]
 
 
@@ -70,77 +71,75 @@ def fill(rings: Iterable[NDArray[np.float64]], shape: tuple[int, int]) -> NDArra
     return filled
 
 
-def _rings(mask: NDArray[np.bool_]) -> list[Ring]:
-    """All boundary rings; the mask lies on the side that makes outer rings of positive area."""
-    padded = np.pad(mask, 1)
+def _rings(mask: NDArray[np.bool_]) -> Iterator[tuple[Ring, int]]:
+    """All boundary rings, each with the number of a pixel beside it in the mask; outer rings have positive area."""
     stride = mask.shape[1] + 1  # vertex (x, y) has the number y * stride + x
-    following: dict[int, list[tuple[int, int]]] = {}
+    starts, ends, pixels, directions = _edges(mask, stride)
+    following = _following(starts, ends, pixels).tolist()
+    start_of, direction_of, taken = starts.tolist(), directions.tolist(), bytearray(len(starts))
+    for first in range(len(starts)):
+        if taken[first]:
+            continue
+        cycle, edge = [], first
+        while not taken[edge]:
+            taken[edge] = 1
+            cycle.append(edge)
+            edge = following[edge]
+        for loop in _simple_loops(cycle, start_of):
+            corners = [
+                (start_of[edge] % stride, start_of[edge] // stride)
+                for before, edge in zip(loop[-1:] + loop[:-1], loop, strict=True)
+                if direction_of[before] != direction_of[edge]
+            ]
+            yield [*corners, corners[0]], int(pixels[loop[0]])
+
+
+def _edges(mask: NDArray[np.bool_], stride: int) -> tuple[NDArray[np.intp], ...]:
+    """The edges between the mask and the rest: vertices of start and end, the pixel in the mask, the direction."""
+    padded = np.pad(mask, 1)
+    parts = []
     # Each pixel's edges run top: left to right, right: down, bottom: right to left, left: up.
-    for d_row, d_column, start, end in (
-        (-1, 0, (0, 0), (1, 0)),
-        (0, 1, (1, 0), (1, 1)),
-        (1, 0, (1, 1), (0, 1)),
-        (0, -1, (0, 1), (0, 0)),
+    for direction, (d_row, d_column, start, end) in enumerate(
+        (
+            (-1, 0, (0, 0), (1, 0)),
+            (0, 1, (1, 0), (1, 1)),
+            (1, 0, (1, 1), (0, 1)),
+            (0, -1, (0, 1), (0, 0)),
+        )
     ):
         neighbour = padded[1 + d_row : 1 + d_row + mask.shape[0], 1 + d_column : 1 + d_column + mask.shape[1]]
         rows, columns = np.nonzero(mask & ~neighbour)
         starts = (rows + start[1]) * stride + columns + start[0]
         ends = (rows + end[1]) * stride + columns + end[0]
-        pixels = rows * stride + columns
-        for vertex, target, pixel in zip(starts.tolist(), ends.tolist(), pixels.tolist(), strict=True):
-            following.setdefault(vertex, []).append((target, pixel))
-    rings: list[Ring] = []
-    while following:
-        rings += [_corners(loop, stride) for loop in _trace(following)]
-    return rings
+        parts.append((starts, ends, rows * mask.shape[1] + columns, np.full_like(rows, direction)))
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
-def _trace(following: dict[int, list[tuple[int, int]]]) -> list[list[int]]:
-    """Take one closed walk out of the edges, split into loops that visit no vertex twice."""
-    first = vertex = next(iter(following))
-    pixel = following[first][0][1]
+def _following(starts: NDArray[np.intp], ends: NDArray[np.intp], pixels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The edge after each edge: of the two where diagonal pixels meet, the one of the same pixel."""
+    order = np.argsort(starts, kind="stable")
+    first = np.searchsorted(starts[order], ends)
+    second = np.minimum(first + 1, len(order) - 1)
+    one, other = order[first], order[second]
+    return np.where((starts[other] == ends) & (pixels[other] == pixels), other, one)
+
+
+def _simple_loops(cycle: list[int], start_of: list[int]) -> Iterator[list[int]]:
+    """A closed walk of edges, split into loops that visit no vertex twice."""
     walk: list[int] = []
     position: dict[int, int] = {}
-    loops: list[list[int]] = []
-    while True:
+    for edge in cycle:
+        vertex = start_of[edge]
         if vertex in position:
-            start = position[vertex]
-            loops.append(walk[start:])
-            for passed in walk[start:]:
-                del position[passed]
-            del walk[start:]
-        edges = following.get(vertex)
-        if edges is None or (vertex == first and not walk and loops):
-            return loops
-        # Where two diagonal pixels meet, stay with the one the walk came along.
-        index = next((i for i, edge in enumerate(edges) if edge[1] == pixel), 0)
-        target, pixel = edges.pop(index)
-        if not edges:
-            del following[vertex]
+            loop = walk[position[vertex] :]
+            del walk[position[vertex] :]
+            for passed in loop:
+                del position[start_of[passed]]
+            yield loop
         position[vertex] = len(walk)
-        walk.append(vertex)
-        vertex = target
-
-
-def _corners(loop: list[int], stride: int) -> Ring:
-    """The closed ring of the vertices where the loop turns."""
-    corners = [
-        (vertex % stride, vertex // stride)
-        for before, vertex, after in zip(loop[-1:] + loop[:-1], loop, loop[1:] + loop[:1], strict=True)
-        if vertex - before != after - vertex
-    ]
-    return [*corners, corners[0]]
+        walk.append(edge)
+    yield walk
 
 
 def _signed_area(ring: Ring) -> int:
     return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(ring))
-
-
-def _component_of(ring: Ring, components: NDArray[np.int32]) -> int:
-    """The component on the inner side of the ring's first edge."""
-    (x0, y0), (x1, y1) = ring[0], ring[1]
-    dx, dy = np.sign(x1 - x0), np.sign(y1 - y0)
-    # Rightwards: the pixel below; down: to the left; leftwards: above; up: to the right.
-    column = x0 + (0 if dx > 0 or dy < 0 else -1)
-    row = y0 + (0 if dx > 0 or dy > 0 else -1)
-    return int(components[row, column])
