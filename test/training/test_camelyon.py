@@ -15,8 +15,8 @@ from uga.cli.console import execute
 from uga.cli.main import app
 from uga.errors import ExitCode, UserError
 from uga.model.folder import verify_model
-from uga.training.camelyon import find_camelyon, main, write_cohort
-from uga.training.cases import read_cohort
+from uga.training.camelyon import find_camelyon, main
+from uga.training.cases import read_cohort, write_cohort
 from uga.training.dataset import Dataset
 from uga.training.environment import NnunetFolders
 from uga.virtual.spec import LesionClass

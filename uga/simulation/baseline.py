@@ -14,7 +14,7 @@ from uga.model.folder import load_model
 from uga.output.files import write_atomic
 from uga.simulation.cells import case_facts
 from uga.simulation.config import SHIPPED_MODEL
-from uga.simulation.sources.cohorts import write_cases
+from uga.training.cases import write_cohort
 from uga.training.presets import CONFIGURATION, Preset, load_preset
 from uga.training.run import ComputeOptions, TrainingRequest, train
 
@@ -116,7 +116,7 @@ def _trained(training: BaselineTraining, cohorts: Cohorts, folder: Path, compute
     for old in (target, request_file):
         shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
     cohort, work = folder / "training.csv", folder / "work"
-    write_cases(cohorts.training, cohort)
+    write_cohort(cohorts.training, cohort)
     log.info("Training the baseline on %d slides.", len(cohorts.training))
     model = train(
         TrainingRequest(

@@ -9,25 +9,23 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
-import os
 import re
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uga.cli.console import configure_logging
 from uga.errors import UserError
+from uga.training.cases import Case, safe_id, write_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from uga.training.cases import LesionClass, Subset, Unannotated
+    from uga.training.cases import LesionClass, Unannotated
 
 log = logging.getLogger(__name__)
 
 RUMC, UMCU = "RUMC", "UMCU"
-_COLUMNS = ("slide", "annotation", "centre", "patient", "class", "split", "unannotated")
 _CAMELYON16 = re.compile(r"(normal|tumor|test)_(\d{3})", re.IGNORECASE)
 _CAMELYON17 = re.compile(r"(patient_(\d{3}))_node_\d", re.IGNORECASE)
 _ANNOTATION_FOLDERS = {"annotations", "lesion_annotations"}
@@ -46,20 +44,7 @@ _PATIENTS_PER_CENTRE = 20
 _TRAINING_PATIENTS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class CamelyonSlide:
-    """A row of the cohort; ``annotation`` is None for a benign slide."""
-
-    slide: Path
-    annotation: Path | None
-    centre: str
-    patient: str
-    lesion: LesionClass
-    subset: Subset
-    unannotated: Unannotated
-
-
-def find_camelyon(root: Path, *, centres: Sequence[str] = (), with_test: bool = False) -> list[CamelyonSlide]:
+def find_camelyon(root: Path, *, centres: Sequence[str] = (), with_test: bool = False) -> list[Case]:
     """The slides of Camelyon16 and Camelyon17 below a folder that have an annotation or are benign.
 
     Args:
@@ -75,7 +60,7 @@ def find_camelyon(root: Path, *, centres: Sequence[str] = (), with_test: bool = 
     annotations = _by_stem(path for path in root.rglob("*.xml") if path.parent.name.lower() in _ANNOTATION_FOLDERS)
     classes, numbers = _stages(root)
     tests = _test_classes(root)
-    found: list[CamelyonSlide] = []
+    found: list[Case] = []
     skipped: Counter[str] = Counter()
     for stem, slide in sorted(slides.items()):
         if stem in _WITHDRAWN:
@@ -92,7 +77,8 @@ def find_camelyon(root: Path, *, centres: Sequence[str] = (), with_test: bool = 
             # Isolated tumour cells were not all outlined.
             unannotated: Unannotated = "ignore" if lesion == "itc" else "background"
             annotation = None if lesion == "negative" else annotations[stem]
-            found.append(CamelyonSlide(slide, annotation, centre, match[1].lower(), lesion, "train", unannotated))
+            patient = match[1].lower()
+            found.append(Case(safe_id(slide.stem), slide, annotation, centre, patient, lesion, unannotated=unannotated))
     for reason, count in skipped.items():
         log.info("%d slides are left out: %s.", count, reason)
     chosen = [slide for slide in found if not centres or slide.centre in centres or slide.subset == "holdout"]
@@ -105,24 +91,7 @@ def find_camelyon(root: Path, *, centres: Sequence[str] = (), with_test: bool = 
     return chosen
 
 
-def write_cohort(slides: Sequence[CamelyonSlide], path: Path) -> None:
-    """Write the CSV that ``uga train`` reads; its paths are relative to it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-    def relative(file: Path | None) -> str:
-        return "" if file is None else os.path.relpath(file.resolve(), path.parent.resolve())
-
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for s in slides:
-            row = relative(s.slide), relative(s.annotation), s.centre, s.patient, s.lesion, s.subset, s.unannotated
-            writer.writerow(row)
-
-
-def _camelyon16(
-    slide: Path, stem: str, annotation: Path | None, tests: dict[str, LesionClass]
-) -> Iterator[CamelyonSlide]:
+def _camelyon16(slide: Path, stem: str, annotation: Path | None, tests: dict[str, LesionClass]) -> Iterator[Case]:
     """The row of a slide of Camelyon16; each is taken as a patient, as the data set does not tell them apart."""
     kind, number = stem.split("_")
     lesion: LesionClass = tests.get(stem, "unknown") if kind == "test" else "unknown"
@@ -132,7 +101,8 @@ def _camelyon16(
         log.warning("%s has no annotation and is left out; put its XML into a folder 'annotations'.", slide)
         return
     is_rumc = int(number) == _TUMOR_111 or int(number) <= _LAST_OF_RUMC.get(kind, 0)
-    yield CamelyonSlide(
+    yield Case(
+        id=safe_id(slide.stem),
         slide=slide,
         annotation=None if lesion == "negative" else annotation,
         centre="unknown" if kind == "test" else RUMC if is_rumc else UMCU,

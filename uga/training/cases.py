@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -136,11 +137,26 @@ def find_cohort(folder: Path) -> tuple[Case, ...]:
             faults.add(f"The slide {slide} has no annotation; add one, or put it below a folder 'negative'.")
         with faults.collect():
             annotation = _existing(annotations[0], f"The slide {slide}", "annotation") if annotations else None
-            case_id = _safe(found.slide_id)
+            case_id = safe_id(found.slide_id)
             centre = centres[-1] if centres else "unknown"
             cases.append(Case(case_id, slide, annotation, centre, case_id, lesion, tissue=found.tissue_mask))
     log.info("%d slides below %s; each counts as a patient of its own, a CSV can say otherwise.", len(cases), folder)
     return _checked(cases, folder, faults)
+
+
+def write_cohort(cases: Iterable[Case], path: Path) -> None:
+    """Write a cohort CSV that `read_cohort_csv` reads; its paths are relative to it."""
+
+    def relative(file: Path | None) -> str:
+        return "" if file is None else os.path.relpath(file.resolve(), path.parent.resolve())
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for case in cases:
+            files, about = (case.slide, case.annotation), (case.centre, case.patient, case.lesion, case.subset)
+            writer.writerow((*map(relative, files), *about, case.unannotated or "", relative(case.tissue)))
 
 
 def _annotations_of(slide: Path) -> list[Path]:
@@ -175,7 +191,7 @@ def _case(row: dict[str, str], cohort: Path, line: int) -> Case:
         raise UserError(f"{where} has no annotation; only slides of class negative need none.")
     tissue = row.get("tissue", "")
     unannotated = row.get("unannotated", "").lower()
-    case_id = _safe(slide.stem) or f"slide-{line}"
+    case_id = safe_id(slide.stem) or f"slide-{line}"
     return Case(
         id=case_id,
         slide=slide,
@@ -205,7 +221,8 @@ def _existing(file: Path, where: str, what: str) -> Path:
     return file
 
 
-def _safe(name: str) -> str:
+def safe_id(name: str) -> str:
+    """A name as an id: letters, digits and hyphens; empty if it has none of these."""
     return re.sub(r"[^0-9A-Za-z-]+", "-", name).strip("-")
 
 
@@ -245,7 +262,7 @@ def _with_unique_ids(cases: list[Case]) -> tuple[Case, ...]:
         while case_id.casefold() in taken:
             number += 1
             suffix = "" if number == 2 else f"-{number}"
-            case_id = f"{_safe(case.slide.parent.name)}-{case.id}{suffix}"
+            case_id = f"{safe_id(case.slide.parent.name)}-{case.id}{suffix}"
         taken.add(case_id.casefold())
         own_patient = case.patient == case.id
         unique.append(replace(case, id=case_id, patient=case_id if own_patient else case.patient))

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from uga.simulation.config import CamelyonData
-    from uga.training.camelyon import CamelyonSlide
 
 NOTICE = (
     "Camelyon16 and Camelyon17 (CC0). The benign slides and the split are drawn here; the paper's are not published."
@@ -40,26 +39,25 @@ def prepare(data: CamelyonData, given: Path) -> Cohorts:
     of_17 = [slide for slide in found if _CAMELYON17.match(slide.patient)]
     training = [slide for slide in found if slide not in of_17 and slide.centre in data.train_centres]
     centres = data.centres or tuple(sorted({slide.centre for slide in of_17}))
-    query: list[CamelyonSlide] = []
-    test: list[CamelyonSlide] = []
+    query: list[Case] = []
+    test: list[Case] = []
     for centre in centres:
         own = _chosen([slide for slide in of_17 if slide.centre == centre], data, centre)
         for_test = _test_patients(own, data.test_share, f"{data.seed} {centre}")
         query += [slide for slide in own if slide.patient not in for_test]
         test += [slide for slide in own if slide.patient in for_test]
-    query_cases = _cases(query)
     return Cohorts(
-        training=_cases(training),
-        query=query_cases,
-        test=_cases(test),
+        training=tuple(training),
+        query=tuple(query),
+        test=tuple(test),
         mapping=DEFAULT_MAPPING,
         unannotated="background",
-        shifted=frozenset(case.id for case in query_cases if case.centre not in data.home),
+        shifted=frozenset(case.id for case in query if case.centre not in data.home),
         notice=NOTICE,
     )
 
 
-def _chosen(slides: Sequence[CamelyonSlide], data: CamelyonData, centre: str) -> list[CamelyonSlide]:
+def _chosen(slides: Sequence[Case], data: CamelyonData, centre: str) -> list[Case]:
     """All annotated slides of a centre, and as many benign ones as asked for."""
     annotated = [slide for slide in slides if slide.lesion != "negative"]
     benign = sorted((slide for slide in slides if slide.lesion == "negative"), key=lambda slide: slide.slide.name)
@@ -72,12 +70,12 @@ def _chosen(slides: Sequence[CamelyonSlide], data: CamelyonData, centre: str) ->
     return annotated + benign[: round(data.benign_per_annotated * len(annotated))]
 
 
-def _test_patients(slides: Iterable[CamelyonSlide], share: float, seed: str) -> set[str]:
+def _test_patients(slides: Iterable[Case], share: float, seed: str) -> set[str]:
     """Patients whose slides are tested on: dealt class by class, so that both parts hold all classes where they can.
 
     A patient counts as the worst of its slides. Every patient is dealt to the part that lacks most of its share.
     """
-    by_patient: dict[str, list[CamelyonSlide]] = defaultdict(list)
+    by_patient: dict[str, list[Case]] = defaultdict(list)
     for slide in slides:
         by_patient[slide.patient].append(slide)
     worst = {
@@ -96,18 +94,3 @@ def _test_patients(slides: Iterable[CamelyonSlide], share: float, seed: str) -> 
             test.add(patient)
             tested += count
     return test
-
-
-def _cases(slides: Iterable[CamelyonSlide]) -> tuple[Case, ...]:
-    return tuple(
-        Case(
-            id=re.sub(r"[^0-9A-Za-z-]+", "-", slide.slide.stem),
-            slide=slide.slide,
-            annotation=slide.annotation,
-            centre=slide.centre,
-            patient=slide.patient,
-            lesion=slide.lesion,
-            unannotated=slide.unannotated,
-        )
-        for slide in slides
-    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from uga.training.labels import LabelMapping
 
 _REQUEST_FILE = "request.json"
-_COLUMNS = ("slide", "annotation", "centre", "patient", "class", "split", "unannotated", "tissue")
 
 
 @dataclass(frozen=True)
@@ -89,28 +86,3 @@ def made_folder(folder: Path, request: BaseModel, *, stamp: Sequence[str] = ()) 
         shutil.rmtree(folder, ignore_errors=True)
         write_atomic(file, content.encode())
     return folder
-
-
-def write_cases(cases: Sequence[Case], path: Path) -> None:
-    """Write a cohort file that `uga train` reads; its paths are relative to it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-    def relative(file: Path | None) -> str:
-        return "" if file is None else os.path.relpath(file.resolve(), path.parent.resolve())
-
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for case in cases:
-            writer.writerow(
-                (
-                    relative(case.slide),
-                    relative(case.annotation),
-                    case.centre,
-                    case.patient,
-                    case.lesion,
-                    case.subset,
-                    case.unannotated or "",
-                    relative(case.tissue),
-                )
-            )
