@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from uga.geometry import Grid, GridRegion, SpacingUm
 from uga.output.package import PackageWriter, image_sha256
 from uga.output.schema import ComputationRecord, ModelRecord, RankedPatch, SlideRecord, UncertaintyRecord
+from uga.slide import Slide
 
 MPP = SpacingUm(0.243, 0.251)
 LABELS = {"background": 0, "tissue": 1, "tumor": 2}
@@ -20,6 +21,19 @@ UNCERTAINTY = UncertaintyRecord(measure="soft-cross-entropy")
 def slide_record(slide_id: str = "slide <1> ü") -> SlideRecord:
     return SlideRecord(
         id=slide_id, file=f"{slide_id}.svs", width=9000, height=7000, mpp_x=MPP.x, mpp_y=MPP.y, quickhash="abc123"
+    )
+
+
+def record_of_file(slide: Slide) -> SlideRecord:
+    """What a run writes of an open slide."""
+    return SlideRecord(
+        id=slide.path.stem,
+        file=slide.path.name,
+        width=slide.width_px,
+        height=slide.height_px,
+        mpp_x=slide.mpp.x,
+        mpp_y=slide.mpp.y,
+        quickhash=slide.quickhash,
     )
 
 

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from browser_helpers import FLAGS, PATCHES, SIZE, find_chromium
-from output_helpers import UNCERTAINTY, patch_arrays, ranked_patch
+from output_helpers import UNCERTAINTY, patch_arrays, ranked_patch, record_of_file
 from page_process import PageProcess
 from slide_files import write_tiff
 
 from uga.geometry import GridRegion
 from uga.output.package import PackageWriter
-from uga.output.schema import ModelRecord, SlideRecord
+from uga.output.schema import ModelRecord
 from uga.slide import open_slide
 
 
@@ -91,15 +91,7 @@ def template(tmp_path_factory):
     path.parent.mkdir()
     write_tiff(path, picture, resolution=(10_000, 10_000))  # 1 um/px
     with open_slide(path) as slide:
-        record = SlideRecord(
-            id="s1",
-            file=path.name,
-            width=slide.width_px,
-            height=slide.height_px,
-            mpp_x=slide.mpp.x,
-            mpp_y=slide.mpp.y,
-            quickhash=slide.quickhash,
-        )
+        record = record_of_file(slide)
         grid = slide.grid(1.0)
         made_by = ModelRecord(name=model.name, sha256=model.sha256, folds=model.folds)
         writer = PackageWriter(root / "out", record, made_by, UNCERTAINTY, model.labels, model.tumour_label, grid)

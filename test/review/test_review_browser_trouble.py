@@ -24,13 +24,13 @@ from browser_helpers import (
     wait_for_labels,
     wait_for_patch,
 )
-from output_helpers import UNCERTAINTY, patch_arrays, ranked_patch
+from output_helpers import UNCERTAINTY, patch_arrays, ranked_patch, record_of_file
 from PIL import Image
 from slide_files import write_tiff
 
 from uga.geometry import GridRegion
 from uga.output.package import PackageWriter
-from uga.output.schema import ModelRecord, SlideRecord
+from uga.output.schema import ModelRecord
 from uga.slide import open_slide
 
 pytestmark = pytest.mark.browser
@@ -297,15 +297,7 @@ def test_tissue_and_picture_agree_where_pixels_are_not_quite_square(tmp_path, se
     write_tiff(path, blocks.repeat(8, axis=0).repeat(8, axis=1), resolution=tuple(10_000 / each for each in mpp))
     with open_slide(path) as slide:
         assert slide.mpp.y / slide.mpp.x == pytest.approx(1.0008, abs=1e-5)
-        record = SlideRecord(
-            id="s",
-            file=path.name,
-            width=slide.width_px,
-            height=slide.height_px,
-            mpp_x=slide.mpp.x,
-            mpp_y=slide.mpp.y,
-            quickhash=slide.quickhash,
-        )
+        record = record_of_file(slide)
         grid = slide.grid(1.0)
         image = slide.read(grid, region := GridRegion(left, top, size, size))
     labels, model = {"background": 0, "tumour": 1}, ModelRecord(name="m", sha256="0" * 64, folds=(0,))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
+from output_helpers import record_of_file
 from PIL import Image
 from review_helpers import client_of, first_id, write_slide
 from slide_files import write_tiff
@@ -18,15 +19,7 @@ from uga.slide import open_slide
 
 def slide_of(path: Path) -> SlideRecord:
     with open_slide(path) as slide:
-        return SlideRecord(
-            id=path.stem,
-            file=path.name,
-            width=slide.width_px,
-            height=slide.height_px,
-            mpp_x=slide.mpp.x,
-            mpp_y=slide.mpp.y,
-            quickhash=slide.quickhash,
-        )
+        return record_of_file(slide)
 
 
 @pytest.fixture
