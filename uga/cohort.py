@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from uga.errors import ExitCode, UgaError, is_out_of_memory
+from uga.memory import return_free_memory
 from uga.model.card import RESEARCH_USE
 from uga.output.files import write_json
 from uga.output.layout import DEFAULT_LAYOUT
@@ -139,6 +140,7 @@ def process(tasks: Iterable[Task], pipeline: Pipeline, report: Callable[[Outcome
             outcome = outcome.with_failure(task, *_explain(error, task.source))
             faults = 0 if _may_be_the_slides(error) else faults + 1
         else:
+            return_free_memory()
             log.info("%s: %s", task.title, "done" if made else "already complete, skipped")
             outcome = outcome.model_copy(update={"finished": (*outcome.finished, task.source.slide_id)})
             faults = 0 if made else faults
