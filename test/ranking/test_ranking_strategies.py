@@ -99,6 +99,19 @@ def test_class_stratified_takes_the_labels_in_turn() -> None:
     assert picks["neither"] >= 4
 
 
+def test_class_balanced_takes_background_in_its_turn() -> None:
+    """The most uncertain patches hold tumour; class-stratified passes over a few unsure of background."""
+    tumour = [with_extra(make_candidate(slide_id="tumour", x=PATCH * i), 0.6, 0.55) for i in range(100)]
+    doubtful = [with_extra(make_candidate(slide_id="doubtful", x=PATCH * i), 0.4, 0.1) for i in range(10)]
+    sure = [with_extra(make_candidate(slide_id="sure", x=PATCH * i), 0.01, 0.0) for i in range(100)]
+    pool = tumour + doubtful + sure
+    stratified = Counter(c.slide_id for c in order(pool, Strategy.CLASS_STRATIFIED, seed=0)[:24])
+    balanced = Counter(c.slide_id for c in order(pool, Strategy.CLASS_BALANCED, seed=0)[:24])
+    assert stratified["doubtful"] <= 2
+    assert 7 <= balanced["doubtful"] <= 10
+    assert balanced["tumour"] == 24 - balanced["doubtful"]
+
+
 def test_power_noise_draws_in_proportion_to_the_score() -> None:
     one, two = make_candidate(x=0), make_candidate(x=PATCH)
     wins = sum(

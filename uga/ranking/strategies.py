@@ -22,7 +22,7 @@ from uga.ranking.extras import class_entropies
 from uga.ranking.noise import power_noised, uniform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -46,6 +46,7 @@ class Strategy(StrEnum):
     RANDOM = "random"
     FOREGROUND_RANDOM = "foreground-random"
     CLASS_STRATIFIED = "class-stratified"
+    CLASS_BALANCED = "class-balanced"
     UNCERTAINTY_DIVERSITY = "uncertainty-diversity"
 
     @property
@@ -61,7 +62,7 @@ class Strategy(StrEnum):
     @property
     def is_seeded(self) -> bool:
         """Whether another seed gives another order."""
-        return self in (Strategy.RANDOM, Strategy.FOREGROUND_RANDOM, Strategy.CLASS_STRATIFIED)
+        return self in _SEEDED
 
 
 def order(
@@ -115,6 +116,23 @@ def _foreground_random(ordered: Sequence[Candidate], seed: int, _: Features | No
 
 
 def _class_stratified(ordered: Sequence[Candidate], seed: int, _: Features | None) -> list[Candidate]:
+    return _by_class(ordered, seed, {})
+
+
+def _class_balanced(ordered: Sequence[Candidate], seed: int, _: Features | None) -> list[Candidate]:
+    """As class-stratified, with the background as one more class: what is no tumour and looks like it."""
+    entropy = _KEYS[Strategy.ENTROPY]
+
+    def of_background(candidate: Candidate) -> float:
+        # p_c sum to 1, so the p_c H(p) sum to H(p).
+        return max(0.0, entropy(candidate, seed) - sum(class_entropies(candidate.extra).values()))
+
+    return _by_class(ordered, seed, {"background": of_background})
+
+
+def _by_class(
+    ordered: Sequence[Candidate], seed: int, also: Mapping[str, Callable[[Candidate], float]]
+) -> list[Candidate]:
     entropy = _KEYS[Strategy.ENTROPY]
 
     def noised(score: Callable[[Candidate], float], purpose: str) -> list[Candidate]:
@@ -125,10 +143,9 @@ def _class_stratified(ordered: Sequence[Candidate], seed: int, _: Features | Non
     labels = sorted({label for c in ordered for label in class_entropies(c.extra)})
     if ordered and not labels:
         raise _lacks_extra(ordered[0])
-    return _stratified(
-        [noised(lambda c, label=label: class_entropies(c.extra)[label], label) for label in labels],  # type: ignore[misc]
-        anywhere,
-    )
+    strata = [noised(lambda c, label=label: class_entropies(c.extra)[label], label) for label in labels]  # type: ignore[misc]
+    strata += [noised(score, name) for name, score in also.items()]
+    return _stratified(strata, anywhere)
 
 
 def _stratified(strata: Sequence[Sequence[Candidate]], anywhere: Sequence[Candidate]) -> list[Candidate]:
@@ -175,6 +192,9 @@ _KEYS: dict[Strategy, Callable[[Candidate, int], float]] = {
 _SEQUENCES: dict[Strategy, Callable[[Sequence[Candidate], int, Features | None], list[Candidate]]] = {
     Strategy.FOREGROUND_RANDOM: _foreground_random,
     Strategy.CLASS_STRATIFIED: _class_stratified,
+    Strategy.CLASS_BALANCED: _class_balanced,
     Strategy.UNCERTAINTY_DIVERSITY: _uncertainty_diversity,
 }
-_EXTRA = {Strategy.ENTROPY, Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION, Strategy.CLASS_STRATIFIED}
+_BY_CLASS = {Strategy.CLASS_STRATIFIED, Strategy.CLASS_BALANCED}
+_EXTRA = {Strategy.ENTROPY, Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION, *_BY_CLASS}
+_SEEDED = {Strategy.RANDOM, Strategy.FOREGROUND_RANDOM, *_BY_CLASS}
