@@ -66,6 +66,7 @@ def hold(page, pattern):
             route.continue_()
 
     page.route(pattern, keep)
+    page.wait_for_timeout(300)  # the first route of a page is not in force at once, and a request may pass by it
 
     def release():
         is_released.append(True)
