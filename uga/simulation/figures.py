@@ -152,6 +152,7 @@ def _by_centre(summary: Summary) -> Callable[[], Figure]:
             title = f"centre {centre}" + (" (home)" if centre in summary.home_centres else "")
             axes.set_title("\n".join(filter(None, (title, _share(rarity)))))
             axes.set_ylabel(f"Dice of {summary.label}")
+        _put_on_one_scale(panels)
         _legend(figure, panels[0])
         return figure
 
@@ -178,6 +179,7 @@ def _by_class(summary: Summary) -> Callable[[], Figure] | None:
             )
             axes.set_title("\n".join(filter(None, (name, _share(rarity)))))
             axes.set_ylabel(f"mm² a slide wrongly called {summary.label}" if negative else f"Dice of {summary.label}")
+        _put_on_one_scale([axes for axes, name in zip(panels, classes, strict=True) if name != "negative"])
         _legend(figure, panels[0])
         return figure
 
@@ -308,6 +310,15 @@ def _panels(count: int, *, size: tuple[float, float] = _PANEL) -> tuple[Figure, 
     for unused in panels[count:]:
         unused.set_visible(False)
     return figure, panels[:count]
+
+
+def _put_on_one_scale(panels: Sequence[Axes]) -> None:
+    """So that a small change at one centre does not look like a large one at another."""
+    if panels:
+        limits = [axes.get_ylim() for axes in panels]
+        bottom, top = min(low for low, _ in limits), max(high for _, high in limits)
+        for axes in panels:
+            axes.set_ylim(bottom, top)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
