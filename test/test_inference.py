@@ -15,6 +15,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from numpy.typing import NDArray
 
+from uga import inference
 from uga.errors import SlideError
 from uga.inference import Band, InferenceSettings, SlideInference, ensemble_maps
 from uga.measures import Measure
@@ -134,8 +135,10 @@ def ensemble(tmp_path_factory) -> Ensemble:
     return Ensemble(load_model(trained.model), device=CPU)
 
 
+@pytest.mark.parametrize("block", [inference._BLOCK_COLUMNS, 50, 7])
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.75])
-def test_streamed_equals_whole_image_bit_for_bit(tmp_path, ensemble, overlap) -> None:
+def test_streamed_equals_whole_image_bit_for_bit(tmp_path, ensemble, monkeypatch, overlap, block) -> None:
+    monkeypatch.setattr(inference, "_BLOCK_COLUMNS", block)
     rgb = picture(333, 180, seed=2)
     with open_slide(write_slide(tmp_path / "s.tif", rgb), mpp=1.0) as slide:
         grid = slide.grid(1.0)
@@ -145,6 +148,16 @@ def test_streamed_equals_whole_image_bit_for_bit(tmp_path, ensemble, overlap) ->
     expected_labels, (expected_uncertainty,) = ensemble_maps(whole, [Measure.SOFT_CROSS_ENTROPY.of])
     np.testing.assert_array_equal(labels, expected_labels.numpy())
     np.testing.assert_array_equal(uncertainty, expected_uncertainty.numpy())
+
+
+def test_blocks_that_lie_in_the_padding_alone_hold_nothing(tmp_path, ensemble, monkeypatch) -> None:
+    with open_slide(write_slide(tmp_path / "s.tif", picture(90, 20)), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        expected = join(run(slide, grid, all_tissue(slide, grid), ensemble))
+        monkeypatch.setattr(inference, "_BLOCK_COLUMNS", 7)
+        found = join(run(slide, grid, all_tissue(slide, grid), ensemble))
+    for ours, reference in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, reference)
 
 
 def test_extra_maps_come_beside_the_measure(tmp_path, ensemble) -> None:
@@ -177,7 +190,9 @@ def test_a_batch_changes_nothing_but_rounding(tmp_path, ensemble) -> None:
     np.testing.assert_allclose(one[1], many[1], atol=1e-4)
 
 
-def test_a_tissue_mask_only_skips(tmp_path, ensemble) -> None:
+@pytest.mark.parametrize("block", [inference._BLOCK_COLUMNS, 50])
+def test_a_tissue_mask_only_skips(tmp_path, ensemble, monkeypatch, block) -> None:
+    monkeypatch.setattr(inference, "_BLOCK_COLUMNS", block)
     rng = np.random.default_rng(5)
     with open_slide(write_slide(tmp_path / "s.tif", picture(400, 310)), mpp=1.0) as slide:
         grid = slide.grid(1.0)

@@ -140,10 +140,10 @@ def process(tasks: Iterable[Task], pipeline: Pipeline, report: Callable[[Outcome
             outcome = outcome.with_failure(task, *_explain(error, task.source))
             faults = 0 if _may_be_the_slides(error) else faults + 1
         else:
-            return_free_memory()
             log.info("%s: %s", task.title, "done" if made else "already complete, skipped")
             outcome = outcome.model_copy(update={"finished": (*outcome.finished, task.source.slide_id)})
             faults = 0 if made else faults
+        return_free_memory()
         report(outcome)
         if faults == _FAULTS_IN_A_ROW:
             break

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-_CHUNK_COLUMNS = 1024
+_BLOCK_COLUMNS = 1024
 _VECTOR_PX = 64
 
 
@@ -201,7 +201,7 @@ class SlideInference:
             functions = (self._settings.measure.of, *self._settings.extra.values())
             maps = torch.zeros((len(functions), region.height, region.width), dtype=torch.float32, device=device)
             tissue = self._tissue.expand(region)
-            for tile in _column_chunks(region, tissue):
+            for tile in _blocks_with_tissue(region, frame, tissue):
                 columns = slice(tile.x - region.x, tile.x_end - region.x)
                 logits = sums.mean(tile.y - frame.y, tile.height, tile.x - frame.x, tile.width)
                 labels[:, columns], maps[:, :, columns] = ensemble_maps(logits, functions)
@@ -297,30 +297,54 @@ class _PixelRing:
 
 
 class _LogitRing:
-    """Weighted sums of logits (folds, classes, height, width) and of weights; row r lives at r modulo height."""
+    """Weighted sums of logits (folds, classes, height, width) and of weights; row r lives at r modulo height.
+
+    They are kept in blocks of columns, each made for the first window that touches it: glass takes no memory.
+    """
 
     def __init__(self, folds: int, classes: int, height: int, width: int, device: torch.device) -> None:
-        self._height = height
-        self._sums = torch.zeros((folds, classes, height, width), dtype=torch.float32, device=device)
-        self._weights = torch.zeros((height, width), dtype=torch.float32, device=device)
+        self._channels, self._height, self._width, self._device = (folds, classes), height, width, device
+        self._blocks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def add(self, y: int, x: int, weighted_logits: torch.Tensor, weight: torch.Tensor) -> None:
         height, width = weight.shape
-        for ring, part in _ring_slices(y, height, self._height):
-            self._sums[:, :, ring, x : x + width] += weighted_logits[:, :, part]
-            self._weights[ring, x : x + width] += weight[part]
+        for block in range(x // _BLOCK_COLUMNS, (x + width - 1) // _BLOCK_COLUMNS + 1):
+            sums, weights = self._block(block)
+            start = max(x, block * _BLOCK_COLUMNS)
+            end = min(x + width, (block + 1) * _BLOCK_COLUMNS)
+            columns, window_columns = _within(block, start, end), slice(start - x, end - x)
+            for ring, rows in _ring_slices(y, height, self._height):
+                sums[:, :, ring, columns] += weighted_logits[:, :, rows, window_columns]
+                weights[ring, columns] += weight[rows, window_columns]
 
     def mean(self, y: int, height: int, x: int, width: int) -> torch.Tensor:
+        """Blended logits of columns that lie in one block, which some window has touched."""
+        block = x // _BLOCK_COLUMNS
+        sums, weights = self._blocks[block]
+        columns = _within(block, x, x + width)
         parts = [
-            self._sums[:, :, ring, x : x + width] / self._weights[ring, x : x + width]
-            for ring, _ in _ring_slices(y, height, self._height)
+            sums[:, :, ring, columns] / weights[ring, columns] for ring, _ in _ring_slices(y, height, self._height)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def clear(self, y: int, height: int) -> None:
-        for ring, _ in _ring_slices(y, height, self._height):
-            self._sums[:, :, ring] = 0
-            self._weights[ring] = 0
+        for sums, weights in self._blocks.values():
+            for ring, _ in _ring_slices(y, height, self._height):
+                sums[:, :, ring] = 0
+                weights[ring] = 0
+
+    def _block(self, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if block not in self._blocks:
+            shape = (self._height, min(_BLOCK_COLUMNS, self._width - block * _BLOCK_COLUMNS))
+            self._blocks[block] = (
+                torch.zeros((*self._channels, *shape), dtype=torch.float32, device=self._device),
+                torch.zeros(shape, dtype=torch.float32, device=self._device),
+            )
+        return self._blocks[block]
+
+
+def _within(block: int, x: int, x_end: int) -> slice:
+    return slice(x - block * _BLOCK_COLUMNS, x_end - block * _BLOCK_COLUMNS)
 
 
 def _ring_slices(y: int, count: int, height: int) -> Iterator[tuple[slice, slice]]:
@@ -332,9 +356,9 @@ def _ring_slices(y: int, count: int, height: int) -> Iterator[tuple[slice, slice
         yield slice(0, count - first), slice(first, count)
 
 
-def _column_chunks(region: GridRegion, tissue: NDArray[np.bool_]) -> Iterator[GridRegion]:
-    """Column chunks of the band that hold tissue, so that glass costs no softmax."""
-    for x in range(0, region.width, _CHUNK_COLUMNS):
-        width = min(_CHUNK_COLUMNS, region.width - x)
-        if tissue[:, x : x + width].any():
-            yield GridRegion(region.x + x, region.y, width, region.height)
+def _blocks_with_tissue(region: GridRegion, frame: GridRegion, tissue: NDArray[np.bool_]) -> Iterator[GridRegion]:
+    """The parts of the band that lie in one block of the ring each and hold tissue, so that glass costs no softmax."""
+    for block_x in range(frame.x, region.x_end, _BLOCK_COLUMNS):
+        x, x_end = max(region.x, block_x), min(region.x_end, block_x + _BLOCK_COLUMNS)
+        if x < x_end and tissue[:, x - region.x : x_end - region.x].any():
+            yield GridRegion(x, region.y, x_end - x, region.height)
