@@ -135,7 +135,7 @@ class SlideInference:
         plan, device = self.plan, self._ensemble.device
         weight = gaussian_weight(self._ensemble.model.window_px).to(device)
         pixels = _PixelRing(plan.window_height, plan.frame.width)
-        sums = _LogitRing(
+        sums = _LogitBlocks(
             len(self._ensemble), self._ensemble.model.num_classes, plan.window_height, plan.frame.width, device
         )
         done = 0
@@ -191,7 +191,7 @@ class SlideInference:
                 image.zero_()[:, *_place(inside, window)] = kept
         return images
 
-    def _finish(self, y: int, y_end: int, pixels: _PixelRing, sums: _LogitRing) -> Iterator[_BandUnderWay]:
+    def _finish(self, y: int, y_end: int, pixels: _PixelRing, sums: _LogitBlocks) -> Iterator[_BandUnderWay]:
         """Maps of the frame rows [y, y_end), cut to the grid; clears the rows in the ring."""
         frame = self.plan.frame
         region = GridRegion(frame.x, y, frame.width, y_end - y).intersection(self._grid.region)
@@ -297,54 +297,60 @@ class _PixelRing:
 
 
 class _LogitRing:
-    """Weighted sums of logits (folds, classes, height, width) and of weights; row r lives at r modulo height.
-
-    They are kept in blocks of columns, each made for the first window that touches it: glass takes no memory.
-    """
+    """Weighted sums of logits (folds, classes, height, width) and of weights; row r lives at r modulo height."""
 
     def __init__(self, folds: int, classes: int, height: int, width: int, device: torch.device) -> None:
-        self._channels, self._height, self._width, self._device = (folds, classes), height, width, device
-        self._blocks: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._height = height
+        self._sums = torch.zeros((folds, classes, height, width), dtype=torch.float32, device=device)
+        self._weights = torch.zeros((height, width), dtype=torch.float32, device=device)
 
     def add(self, y: int, x: int, weighted_logits: torch.Tensor, weight: torch.Tensor) -> None:
         height, width = weight.shape
-        for block in range(x // _BLOCK_COLUMNS, (x + width - 1) // _BLOCK_COLUMNS + 1):
-            sums, weights = self._block(block)
-            start = max(x, block * _BLOCK_COLUMNS)
-            end = min(x + width, (block + 1) * _BLOCK_COLUMNS)
-            columns, window_columns = _within(block, start, end), slice(start - x, end - x)
-            for ring, rows in _ring_slices(y, height, self._height):
-                sums[:, :, ring, columns] += weighted_logits[:, :, rows, window_columns]
-                weights[ring, columns] += weight[rows, window_columns]
+        for ring, part in _ring_slices(y, height, self._height):
+            self._sums[:, :, ring, x : x + width] += weighted_logits[:, :, part]
+            self._weights[ring, x : x + width] += weight[part]
 
     def mean(self, y: int, height: int, x: int, width: int) -> torch.Tensor:
-        """Blended logits of columns that lie in one block, which some window has touched."""
-        block = x // _BLOCK_COLUMNS
-        sums, weights = self._blocks[block]
-        columns = _within(block, x, x + width)
         parts = [
-            sums[:, :, ring, columns] / weights[ring, columns] for ring, _ in _ring_slices(y, height, self._height)
+            self._sums[:, :, ring, x : x + width] / self._weights[ring, x : x + width]
+            for ring, _ in _ring_slices(y, height, self._height)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def clear(self, y: int, height: int) -> None:
-        for sums, weights in self._blocks.values():
-            for ring, _ in _ring_slices(y, height, self._height):
-                sums[:, :, ring] = 0
-                weights[ring] = 0
-
-    def _block(self, block: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if block not in self._blocks:
-            shape = (self._height, min(_BLOCK_COLUMNS, self._width - block * _BLOCK_COLUMNS))
-            self._blocks[block] = (
-                torch.zeros((*self._channels, *shape), dtype=torch.float32, device=self._device),
-                torch.zeros(shape, dtype=torch.float32, device=self._device),
-            )
-        return self._blocks[block]
+        for ring, _ in _ring_slices(y, height, self._height):
+            self._sums[:, :, ring] = 0
+            self._weights[ring] = 0
 
 
-def _within(block: int, x: int, x_end: int) -> slice:
-    return slice(x - block * _BLOCK_COLUMNS, x_end - block * _BLOCK_COLUMNS)
+class _LogitBlocks:
+    """The ring of the whole frame in blocks of columns, each made for the first window that touches it.
+
+    So glass takes no memory.
+    """
+
+    def __init__(self, folds: int, classes: int, height: int, width: int, device: torch.device) -> None:
+        self._width = width
+        self._make: Callable[[int], _LogitRing] = lambda columns: _LogitRing(folds, classes, height, columns, device)
+        self._rings: dict[int, _LogitRing] = {}
+
+    def add(self, y: int, x: int, weighted_logits: torch.Tensor, weight: torch.Tensor) -> None:
+        x_end = x + weight.shape[1]
+        for block_x in range(x - x % _BLOCK_COLUMNS, x_end, _BLOCK_COLUMNS):
+            if block_x not in self._rings:
+                self._rings[block_x] = self._make(min(_BLOCK_COLUMNS, self._width - block_x))
+            start, end = max(x, block_x), min(x_end, block_x + _BLOCK_COLUMNS)
+            part = slice(start - x, end - x)
+            self._rings[block_x].add(y, start - block_x, weighted_logits[..., part], weight[:, part])
+
+    def mean(self, y: int, height: int, x: int, width: int) -> torch.Tensor:
+        """Blended logits of columns that lie in one block, which some window has touched."""
+        start = x % _BLOCK_COLUMNS
+        return self._rings[x - start].mean(y, height, start, width)
+
+    def clear(self, y: int, height: int) -> None:
+        for ring in self._rings.values():
+            ring.clear(y, height)
 
 
 def _ring_slices(y: int, count: int, height: int) -> Iterator[tuple[slice, slice]]:
@@ -359,6 +365,6 @@ def _ring_slices(y: int, count: int, height: int) -> Iterator[tuple[slice, slice
 def _blocks_with_tissue(region: GridRegion, frame: GridRegion, tissue: NDArray[np.bool_]) -> Iterator[GridRegion]:
     """The parts of the band that lie in one block of the ring each and hold tissue, so that glass costs no softmax."""
     for block_x in range(frame.x, region.x_end, _BLOCK_COLUMNS):
-        x, x_end = max(region.x, block_x), min(region.x_end, block_x + _BLOCK_COLUMNS)
-        if x < x_end and tissue[:, x - region.x : x_end - region.x].any():
-            yield GridRegion(x, region.y, x_end - x, region.height)
+        part = GridRegion(block_x, region.y, _BLOCK_COLUMNS, region.height).intersection(region)
+        if part is not None and tissue[:, part.x - region.x : part.x_end - region.x].any():
+            yield part
