@@ -15,7 +15,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from numpy.typing import NDArray
 
-from uga import inference
+from uga import blending
 from uga.errors import SlideError
 from uga.inference import Band, InferenceSettings, SlideInference, ensemble_maps
 from uga.measures import Measure
@@ -135,10 +135,10 @@ def ensemble(tmp_path_factory) -> Ensemble:
     return Ensemble(load_model(trained.model), device=CPU)
 
 
-@pytest.mark.parametrize("block", [inference._BLOCK_COLUMNS, 50, 7])
+@pytest.mark.parametrize("block", [blending._BLOCK_COLUMNS, 50, 7])
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.75])
 def test_streamed_equals_whole_image_bit_for_bit(tmp_path, ensemble, monkeypatch, overlap, block) -> None:
-    monkeypatch.setattr(inference, "_BLOCK_COLUMNS", block)
+    monkeypatch.setattr(blending, "_BLOCK_COLUMNS", block)
     rgb = picture(333, 180, seed=2)
     with open_slide(write_slide(tmp_path / "s.tif", rgb), mpp=1.0) as slide:
         grid = slide.grid(1.0)
@@ -154,10 +154,25 @@ def test_blocks_that_lie_in_the_padding_alone_hold_nothing(tmp_path, ensemble, m
     with open_slide(write_slide(tmp_path / "s.tif", picture(90, 20)), mpp=1.0) as slide:
         grid = slide.grid(1.0)
         expected = join(run(slide, grid, all_tissue(slide, grid), ensemble))
-        monkeypatch.setattr(inference, "_BLOCK_COLUMNS", 7)
+        monkeypatch.setattr(blending, "_BLOCK_COLUMNS", 7)
         found = join(run(slide, grid, all_tissue(slide, grid), ensemble))
     for ours, reference in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, reference)
+
+
+def test_the_parts_of_a_band_are_the_band(tmp_path, ensemble, monkeypatch) -> None:
+    extra = {"entropy": Measure.ENTROPY.of}
+    with open_slide(write_slide(tmp_path / "s.tif", picture(100, 90)), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        band = run(slide, grid, all_tissue(slide, grid), ensemble, extra=extra)[1]
+    monkeypatch.setattr("uga.inference._PART_PX", 7 * 90 + 80)
+    parts = list(band.parts())
+    assert [len(part.labels) for part in parts[:-1]] == [7] * (len(parts) - 1)
+    assert [part.y for part in parts] == [band.y + 7 * number for number in range(len(parts))]
+    for whole, joined in zip(join([band]), join(parts), strict=True):
+        np.testing.assert_array_equal(joined, whole)
+    np.testing.assert_array_equal(np.concatenate([part.tissue for part in parts]), band.tissue)
+    np.testing.assert_array_equal(np.concatenate([part.extra["entropy"] for part in parts]), band.extra["entropy"])
 
 
 def test_extra_maps_come_beside_the_measure(tmp_path, ensemble) -> None:
@@ -190,9 +205,9 @@ def test_a_batch_changes_nothing_but_rounding(tmp_path, ensemble) -> None:
     np.testing.assert_allclose(one[1], many[1], atol=1e-4)
 
 
-@pytest.mark.parametrize("block", [inference._BLOCK_COLUMNS, 50])
+@pytest.mark.parametrize("block", [blending._BLOCK_COLUMNS, 50])
 def test_a_tissue_mask_only_skips(tmp_path, ensemble, monkeypatch, block) -> None:
-    monkeypatch.setattr(inference, "_BLOCK_COLUMNS", block)
+    monkeypatch.setattr(blending, "_BLOCK_COLUMNS", block)
     rng = np.random.default_rng(5)
     with open_slide(write_slide(tmp_path / "s.tif", picture(400, 310)), mpp=1.0) as slide:
         grid = slide.grid(1.0)

@@ -71,6 +71,13 @@ class GridRegion:
             return None
         return GridRegion(x, y, x_end - x, y_end - y)
 
+    def within(self, outer: GridRegion) -> tuple[slice, slice]:
+        """Rows and columns of this region in an array that holds ``outer``."""
+        return (
+            slice(self.y - outer.y, self.y_end - outer.y),
+            slice(self.x - outer.x, self.x_end - outer.x),
+        )
+
     def tiles(self, size: int) -> Iterator[GridRegion]:
         """Row-major tiles of at most ``size`` pixels a side that cover the region without overlap."""
         for y in range(self.y, self.y_end, size):

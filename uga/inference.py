@@ -1,7 +1,7 @@
 """Streaming inference: the maps of a whole slide in bands of rows.
 
-The fold logits of overlapping windows are blended exactly as nnU-Net v2 does it, but in float32 and in a ring buffer
-one window high: a row leaves it as soon as no later window can touch it, so memory does not grow with the height.
+The fold logits of overlapping windows are blended exactly as nnU-Net v2 does it, but in float32 and only as long as a
+later window can touch them, so memory does not grow with the height.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from uga.blending import BlendedLogits
 from uga.errors import SlideError
 from uga.geometry import Grid, GridRegion
 from uga.strips import WHITE, StripReader
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from uga.blending import Block
     from uga.measures import Measure, PixelMeasure
     from uga.model.ensemble import Ensemble
     from uga.model.normalisation import ChannelStatistics
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-_BLOCK_COLUMNS = 1024
 _VECTOR_PX = 64
+_PART_PX = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,17 @@ class Band:
     uncertainty: NDArray[np.float32]
     tissue: NDArray[np.bool_]
     extra: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def parts(self) -> Iterator[Band]:
+        """The band in a few rows at a time, so that what is made of it takes little memory on the widest slide too."""
+        height, width = self.labels.shape
+        step = max(1, _PART_PX // width)
+        for start in range(0, height, step):
+            rows = slice(start, start + step)
+            extra = {name: values[rows] for name, values in self.extra.items()}
+            yield Band(
+                self.y + start, self.rgb[rows], self.labels[rows], self.uncertainty[rows], self.tissue[rows], extra
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +135,7 @@ class SlideInference:
         inside = fullest.intersection(self._grid.region)
         assert inside is not None  # noqa: S101 - a window with tissue lies on the grid
         rgb = np.full((fullest.height, fullest.width, 3), WHITE, dtype=np.uint8)
-        rgb[_place(inside, fullest)] = self._slide.read(self._grid, inside)
+        rgb[inside.within(fullest)] = self._slide.read(self._grid, inside)
         return self._network_input(rgb[None], [fullest])
 
     @torch.inference_mode()
@@ -135,26 +148,28 @@ class SlideInference:
         plan, device = self.plan, self._ensemble.device
         weight = gaussian_weight(self._ensemble.model.window_px).to(device)
         pixels = _PixelRing(plan.window_height, plan.frame.width)
-        sums = _LogitBlocks(
-            len(self._ensemble), self._ensemble.model.num_classes, plan.window_height, plan.frame.width, device
-        )
+        sums = BlendedLogits(plan, len(self._ensemble), self._ensemble.model.num_classes, device)
         done = 0
         read_to = plan.frame.y
         under_way: deque[_BandUnderWay] = deque()
         for index, strip in enumerate(self._strips):
             pixels.put(read_to - plan.frame.y, strip)
             read_to += len(strip)
+            band = self._band(index)
             with self._ensemble.beside():
                 for windows in self._batches(index):
-                    rgb = np.stack([pixels.window(window, plan.frame) for window in windows])
+                    rgb = np.stack([pixels.get(window, plan.frame) for window in windows])
                     logits = self._ensemble.logits(self._network_input(rgb, windows))
                     logits *= weight
                     for position, window in enumerate(windows):
-                        sums.add(window.y - plan.frame.y, window.x - plan.frame.x, logits[:, position], weight)
+                        sums.add(index, window, logits[:, position], weight)
+                    band.put(sums.take(index, windows[-1].x))
                     done += len(windows)
                     if progress is not None:
                         progress(done, self.window_count)
-            under_way.extend(self._finish(*plan.final_rows(index), pixels, sums))
+                band.put(sums.take(index, plan.frame.x_end))
+            band.finish(pixels.get(band.region, plan.frame))
+            under_way.append(band)
             while len(under_way) > self._settings.bands_behind:
                 yield self._checked(under_way.popleft().collect())
         while under_way:
@@ -187,56 +202,61 @@ class SlideInference:
             inside = window.intersection(self._grid.region)
             if inside is not None and inside != window:
                 # nnU-Net pads an image smaller than its window with zeros, after normalisation.
-                kept = image[:, *_place(inside, window)].clone()
-                image.zero_()[:, *_place(inside, window)] = kept
+                kept = image[:, *inside.within(window)].clone()
+                image.zero_()[:, *inside.within(window)] = kept
         return images
 
-    def _finish(self, y: int, y_end: int, pixels: _PixelRing, sums: _LogitBlocks) -> Iterator[_BandUnderWay]:
-        """Maps of the frame rows [y, y_end), cut to the grid; clears the rows in the ring."""
+    def _band(self, index: int) -> _BandUnderWay:
+        """The grid rows that are final with a window row, still empty."""
         frame = self.plan.frame
+        y, y_end = self.plan.final_rows(index)
         region = GridRegion(frame.x, y, frame.width, y_end - y).intersection(self._grid.region)
-        if region is not None:
-            device = self._ensemble.device
-            labels = torch.zeros((region.height, region.width), dtype=torch.uint8, device=device)
-            functions = (self._settings.measure.of, *self._settings.extra.values())
-            maps = torch.zeros((len(functions), region.height, region.width), dtype=torch.float32, device=device)
-            tissue = self._tissue.expand(region)
-            for tile in _blocks_with_tissue(region, frame, tissue):
-                columns = slice(tile.x - region.x, tile.x_end - region.x)
-                logits = sums.mean(tile.y - frame.y, tile.height, tile.x - frame.x, tile.width)
-                labels[:, columns], maps[:, :, columns] = ensemble_maps(logits, functions)
-            rgb = pixels.get(region.y - frame.y, region.height, region.x - frame.x, region.width)
-            yield _BandUnderWay(region.y, rgb, tissue, labels, maps, tuple(self._settings.extra))
-        sums.clear(y - frame.y, y_end - y)
+        assert region is not None  # noqa: S101 - a frame that is padded in height has one row of windows
+        return _BandUnderWay(region, self._tissue, self._settings, self._ensemble.device)
 
 
 class _BandUnderWay:
-    """A band whose maps a GPU may still be computing while the windows of the next one are given to it."""
+    """A band whose maps are made block by block; a GPU may be computing them while it is given the next windows."""
 
     def __init__(
-        self,
-        y: int,
-        rgb: NDArray[np.uint8],
-        tissue: NDArray[np.bool_],
-        labels: torch.Tensor,
-        maps: torch.Tensor,
-        extra: tuple[str, ...],
+        self, region: GridRegion, tissue: TissueMask, settings: InferenceSettings, device: torch.device
     ) -> None:
-        self._y, self._rgb, self._tissue, self._extra = y, rgb, tissue, extra
-        self._labels, self._maps = _to_host(labels), _to_host(maps)
-        self._copied = torch.cuda.Event() if labels.is_cuda else None  # type: ignore[no-untyped-call]
+        self.region = region
+        self._tissue = tissue
+        self._functions = (settings.measure.of, *settings.extra.values())
+        self._extra = tuple(settings.extra)
+        size = (region.height, region.width)
+        self._labels = torch.zeros(size, dtype=torch.uint8, device=device)
+        self._maps = torch.zeros((len(self._functions), *size), dtype=torch.float32, device=device)
+
+    def put(self, blocks: Iterable[Block]) -> None:
+        """Makes the maps of blended logits, where there is tissue."""
+        for block in blocks:
+            part = block.region.intersection(self.region)
+            if part is None or not self._tissue.covers(part):
+                continue
+            logits = block.mean()[:, :, *part.within(block.region)]
+            here = part.within(self.region)
+            self._labels[here], self._maps[:, *here] = ensemble_maps(logits, self._functions)
+
+    def finish(self, rgb: NDArray[np.uint8]) -> None:
+        """All blocks have been put; ``rgb`` are the band's pixels."""
+        self._rgb = rgb
+        self._copied = torch.cuda.Event() if self._maps.is_cuda else None  # type: ignore[no-untyped-call]
+        self._labels, self._maps = _to_host(self._labels), _to_host(self._maps)
         if self._copied is not None:
             self._copied.record()
 
     def collect(self) -> Band:
+        """The finished band."""
         if self._copied is not None:
             self._copied.synchronize()
-        labels, maps = self._labels.numpy(), self._maps.numpy()
-        np.copyto(labels, 0, where=~self._tissue)
-        np.copyto(maps, 0, where=~self._tissue)
+        labels, maps, tissue = self._labels.numpy(), self._maps.numpy(), self._tissue.expand(self.region)
+        np.copyto(labels, 0, where=~tissue)
+        np.copyto(maps, 0, where=~tissue)
         uncertainty, *others = maps
         extra = dict(zip(self._extra, others, strict=True))
-        return Band(self._y, self._rgb, labels, uncertainty, self._tissue, extra)
+        return Band(self.region.y, self._rgb, labels, uncertainty, tissue, extra)
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
@@ -245,14 +265,6 @@ def _to_host(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return host.copy_(tensor, non_blocking=True)
-
-
-def _place(inside: GridRegion, window: GridRegion) -> tuple[slice, slice]:
-    """Rows and columns of ``inside`` within ``window``."""
-    return (
-        slice(inside.y - window.y, inside.y_end - window.y),
-        slice(inside.x - window.x, inside.x_end - window.x),
-    )
 
 
 def ensemble_maps(logits: torch.Tensor, functions: Sequence[PixelMeasure]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -286,71 +298,12 @@ class _PixelRing:
         for ring, part in _ring_slices(y, len(rows), len(self._rows)):
             self._rows[ring] = rows[part]
 
-    def window(self, window: GridRegion, frame: GridRegion) -> NDArray[np.uint8]:
-        return self.get(window.y - frame.y, window.height, window.x - frame.x, window.width)
-
-    def get(self, y: int, height: int, x: int, width: int) -> NDArray[np.uint8]:
-        block = np.empty((height, width, 3), dtype=np.uint8)
-        for ring, part in _ring_slices(y, height, len(self._rows)):
-            block[part] = self._rows[ring, x : x + width]
-        return block
-
-
-class _LogitRing:
-    """Weighted sums of logits (folds, classes, height, width) and of weights; row r lives at r modulo height."""
-
-    def __init__(self, folds: int, classes: int, height: int, width: int, device: torch.device) -> None:
-        self._height = height
-        self._sums = torch.zeros((folds, classes, height, width), dtype=torch.float32, device=device)
-        self._weights = torch.zeros((height, width), dtype=torch.float32, device=device)
-
-    def add(self, y: int, x: int, weighted_logits: torch.Tensor, weight: torch.Tensor) -> None:
-        height, width = weight.shape
-        for ring, part in _ring_slices(y, height, self._height):
-            self._sums[:, :, ring, x : x + width] += weighted_logits[:, :, part]
-            self._weights[ring, x : x + width] += weight[part]
-
-    def mean(self, y: int, height: int, x: int, width: int) -> torch.Tensor:
-        parts = [
-            self._sums[:, :, ring, x : x + width] / self._weights[ring, x : x + width]
-            for ring, _ in _ring_slices(y, height, self._height)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-
-    def clear(self, y: int, height: int) -> None:
-        for ring, _ in _ring_slices(y, height, self._height):
-            self._sums[:, :, ring] = 0
-            self._weights[ring] = 0
-
-
-class _LogitBlocks:
-    """The ring of the whole frame in blocks of columns, each made for the first window that touches it.
-
-    So glass takes no memory.
-    """
-
-    def __init__(self, folds: int, classes: int, height: int, width: int, device: torch.device) -> None:
-        self._width = width
-        self._make: Callable[[int], _LogitRing] = lambda columns: _LogitRing(folds, classes, height, columns, device)
-        self._rings: dict[int, _LogitRing] = {}
-
-    def add(self, y: int, x: int, weighted_logits: torch.Tensor, weight: torch.Tensor) -> None:
-        x_end = x + weight.shape[1]
-        for block_x in range(x - x % _BLOCK_COLUMNS, x_end, _BLOCK_COLUMNS):
-            if block_x not in self._rings:
-                self._rings[block_x] = self._make(min(_BLOCK_COLUMNS, self._width - block_x))
-            start, end = max(x, block_x), min(x_end, block_x + _BLOCK_COLUMNS)
-            part = slice(start - x, end - x)
-            self._rings[block_x].add(y, start - block_x, weighted_logits[..., part], weight[:, part])
-
-    def mean(self, y: int, height: int, x: int, width: int) -> torch.Tensor:
-        """Blended logits of columns that lie in one block, which some window has touched."""
-        start = x % _BLOCK_COLUMNS
-        return self._rings[x - start].mean(y, height, start, width)
-
-    def clear(self, y: int, height: int) -> None:
-        for ring in self._rings.values():
-            ring.clear(y, height)
+    def get(self, region: GridRegion, frame: GridRegion) -> NDArray[np.uint8]:
+        columns = slice(region.x - frame.x, region.x_end - frame.x)
+        pixels = np.empty((region.height, region.width, 3), dtype=np.uint8)
+        for ring, part in _ring_slices(region.y - frame.y, region.height, len(self._rows)):
+            pixels[part] = self._rows[ring, columns]
+        return pixels
 
 
 def _ring_slices(y: int, count: int, height: int) -> Iterator[tuple[slice, slice]]:
@@ -360,11 +313,3 @@ def _ring_slices(y: int, count: int, height: int) -> Iterator[tuple[slice, slice
     yield slice(start, start + first), slice(0, first)
     if first < count:
         yield slice(0, count - first), slice(first, count)
-
-
-def _blocks_with_tissue(region: GridRegion, frame: GridRegion, tissue: NDArray[np.bool_]) -> Iterator[GridRegion]:
-    """The parts of the band that lie in one block of the ring each and hold tissue, so that glass costs no softmax."""
-    for block_x in range(frame.x, region.x_end, _BLOCK_COLUMNS):
-        part = GridRegion(block_x, region.y, _BLOCK_COLUMNS, region.height).intersection(region)
-        if part is not None and tissue[:, part.x - region.x : part.x_end - region.x].any():
-            yield part

@@ -265,11 +265,12 @@ class _SlideWork:
 
             def take(band: Band) -> None:
                 nonlocal tissue_px, tumour_px
-                segmentation.append(band.labels)
-                uncertainty.append(to_uint8(band.uncertainty, measure.full_scale))
-                scores.add(band)
-                tissue_px += int(band.tissue.sum())
-                tumour_px += int((band.labels == tumour).sum())
+                for part in band.parts():
+                    segmentation.append(part.labels)
+                    uncertainty.append(to_uint8(part.uncertainty, measure.full_scale))
+                    scores.add(part)
+                    tissue_px += int(part.tissue.sum())
+                    tumour_px += int((part.labels == tumour).sum())
 
             _beside(take, inference.bands(progress))
         px_per_mm2 = (1000 / grid.spacing_um) ** 2

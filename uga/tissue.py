@@ -9,7 +9,6 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import cv2
@@ -24,6 +23,7 @@ from uga.slide.spacing import level_scale
 from uga.slide.tiff_reader import TiffImage, is_tiff
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -83,22 +83,17 @@ class TissueMask:
         inside = region.intersection(self.grid.region)
         if inside is None:
             return False
-        sums, cell = self._sums, self.cell_px
-        x, y, x_end, y_end = inside.x // cell, inside.y // cell, -(-inside.x_end // cell), -(-inside.y_end // cell)
-        return bool(sums[y_end, x_end] - sums[y, x_end] - sums[y_end, x] + sums[y, x] > 0)
+        rows, columns = self._cells(inside.y, inside.y_end), self._cells(inside.x, inside.x_end)
+        return bool(self.cells[rows, columns].any())
 
     def fraction(self, region: GridRegion) -> float:
         """Share of the region's pixels, 0..1, that are tissue; pixels outside the slide are none."""
         inside = region.intersection(self.grid.region)
         if inside is None:
             return 0.0
-        pixels = (
-            self._pixels(inside.x_end, inside.y_end)
-            - self._pixels(inside.x, inside.y_end)
-            - self._pixels(inside.x_end, inside.y)
-            + self._pixels(inside.x, inside.y)
-        )
-        return pixels / (region.width * region.height)
+        rows, columns = self._cells(inside.y, inside.y_end), self._cells(inside.x, inside.x_end)
+        heights, widths = self._pixels(inside.y, inside.y_end), self._pixels(inside.x, inside.x_end)
+        return int(heights @ self.cells[rows, columns] @ widths) / (region.width * region.height)
 
     def expand(self, region: GridRegion) -> NDArray[np.bool_]:
         """Tissue per grid pixel, bool (region.height, region.width); False outside the slide."""
@@ -112,22 +107,15 @@ class TissueMask:
         tissue[top : top + inside.height, left : left + inside.width] = self.cells[rows][:, columns]
         return tissue
 
-    @cached_property
-    def _sums(self) -> NDArray[np.int64]:
-        """Summed-area table: tissue cells above and left of each cell corner."""
-        sums = np.zeros((self.cells.shape[0] + 1, self.cells.shape[1] + 1), np.int64)
-        self.cells.cumsum(axis=0, dtype=np.int64).cumsum(axis=1, out=sums[1:, 1:])
-        return sums
+    def _cells(self, start: int, end: int) -> slice:
+        """Rows or columns of cells in which grid pixels ``start`` to ``end`` lie."""
+        return slice(start // self.cell_px, -(-end // self.cell_px))
 
-    def _pixels(self, x: int, y: int) -> int:
-        """Tissue pixels above and left of a grid corner; the table is bilinear within a cell, so this is exact."""
-        row, y_rest = divmod(y, self.cell_px)
-        column, x_rest = divmod(x, self.cell_px)
-        sums, cell = self._sums, self.cell_px
-        row_next, column_next = min(row + 1, sums.shape[0] - 1), min(column + 1, sums.shape[1] - 1)
-        above = (cell - x_rest) * int(sums[row, column]) + x_rest * int(sums[row, column_next])
-        below = (cell - x_rest) * int(sums[row_next, column]) + x_rest * int(sums[row_next, column_next])
-        return (cell - y_rest) * above + y_rest * below
+    def _pixels(self, start: int, end: int) -> NDArray[np.int64]:
+        """How many of these grid pixels lie in each of those rows or columns."""
+        cells = self._cells(start, end)
+        edges: NDArray[np.int64] = np.arange(cells.start, cells.stop + 1) * self.cell_px
+        return np.diff(edges.clip(start, end))
 
 
 def detect_tissue(slide: Slide, grid: Grid) -> TissueMask:
@@ -172,10 +160,10 @@ def tissue_in(picture: Rgb, spacing_um: float) -> NDArray[np.bool_]:
     stained = (saturation > _threshold(saturation[counted])) & ~excluded
     pixel_um2 = spacing_um**2
     # Joined over the gaps of fat and loose stroma first: their thin walls are tissue, not specks.
-    tissue = cv2.morphologyEx(stained.astype(np.uint8), cv2.MORPH_CLOSE, _disc(max(1, round(_GAP_UM / spacing_um)))) > 0
+    tissue = cv2.morphologyEx(stained.view(np.uint8), cv2.MORPH_CLOSE, _disc(max(1, round(_GAP_UM / spacing_um)))) > 0
     tissue = _without_small(tissue, min(_SPECK_UM2 / pixel_um2, _SPECK_SHARE * tissue.size))
     tissue = ~_without_small(~tissue, _HOLE_UM2 / pixel_um2, keep_at_border=True)
-    tissue = cv2.dilate(tissue.astype(np.uint8), _disc(max(1, round(_MARGIN_UM / spacing_um)))) > 0
+    tissue = cv2.dilate(tissue.view(np.uint8), _disc(max(1, round(_MARGIN_UM / spacing_um)))) > 0
     found: NDArray[np.bool_] = tissue & ~ink
     return found
 
@@ -230,10 +218,13 @@ def _saturation(picture: Rgb) -> NDArray[np.uint8]:
     Haematoxylin and eosin both absorb green most; for them this is the saturation of HSV. Yellowed glass, green ink
     and other tints of no stain give about zero.
     """
-    red_or_blue = np.maximum(picture[..., 0], picture[..., 2])
-    missing = red_or_blue - np.minimum(picture[..., 1], red_or_blue)
-    value = np.maximum(picture.max(axis=2), 1)
-    saturation: NDArray[np.uint8] = (missing.astype(np.uint16) * 255 // value).astype(np.uint8)
+    saturation = np.empty(picture.shape[:2], np.uint8)
+    for rows in _strips(picture):
+        part = picture[rows]
+        red_or_blue = np.maximum(part[..., 0], part[..., 2])
+        missing = red_or_blue - np.minimum(part[..., 1], red_or_blue)
+        value = np.maximum(part.max(axis=2), 1)
+        saturation[rows] = missing.astype(np.uint16) * 255 // value
     return saturation
 
 
@@ -256,31 +247,46 @@ def _not_tissue(picture: Rgb, spacing_um: float) -> tuple[NDArray[np.bool_], NDA
     In blue and green ink green exceeds red, which no H&E does. Black ink and borders are dark without colour, while the
     darkest nuclei and folds stay purple. Red ink is redder than blood.
     """
-    red, green, blue = (picture[..., channel].astype(np.int16) for channel in range(3))
-    value, chroma = picture.max(axis=2), np.ptp(picture, axis=2)
-    black = (value <= _BORDER_VALUE) | ((value < _INK_VALUE) & (chroma < value // 6 + 6))
-    cold = green - red
-    marked = (cold > 20) & (chroma > 50)
-    red_marked = (red > 140) & (green < 70) & (blue < 90) & (np.abs(green - blue) < 40)
+    black, cold, faded_cold, red, faded_red = _tints(picture)
     # Strokes fade outwards: a rim of the same tint belongs to them.
     rim = _disc(max(1, round(_INK_RIM_UM / spacing_um)))
-    pen = _grown(marked, (cold > 4) & (chroma > _SATURATION_BOUNDS[0]), rim)
-    pen |= _grown(red_marked, (red - green > 12) & (blue - green < 12), rim)
+    pen = _grown(cold, faded_cold, rim)
+    pen |= _grown(red, faded_red, rim)
     excluded: NDArray[np.bool_] = black | pen
     # Small black spots within tissue (pigment, folds) are no pen.
     strokes = _without_small(excluded, _INK_UM2 / spacing_um**2)
     return excluded, strokes
 
 
+def _tints(picture: Rgb) -> NDArray[np.bool_]:
+    """Where the picture is black, of cold ink, of it or faded, of red ink, of it or faded: bool (5, h, w)."""
+    found = np.empty((5, *picture.shape[:2]), np.bool_)
+    for rows in _strips(picture):
+        red, green, blue = (picture[rows, :, channel].astype(np.int16) for channel in range(3))
+        value, chroma = picture[rows].max(axis=2), np.ptp(picture[rows], axis=2)
+        cold = green - red
+        found[0, rows] = (value <= _BORDER_VALUE) | ((value < _INK_VALUE) & (chroma < value // 6 + 6))
+        found[1, rows] = (cold > 20) & (chroma > 50)
+        found[2, rows] = (cold > 4) & (chroma > _SATURATION_BOUNDS[0])
+        found[3, rows] = (red > 140) & (green < 70) & (blue < 90) & (np.abs(green - blue) < 40)
+        found[4, rows] = (red - green > 12) & (blue - green < 12)
+    return found
+
+
+def _strips(picture: Rgb) -> Iterator[slice]:
+    """Some rows at a time, so that what is computed on the way takes little memory."""
+    return (slice(top, top + _STRIP_CELLS) for top in range(0, len(picture), _STRIP_CELLS))
+
+
 def _grown(seed: NDArray[np.bool_], allowed: NDArray[np.bool_], reach: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """``seed`` and what of ``allowed`` lies within ``reach`` (a structuring element) of it."""
-    grown: NDArray[np.bool_] = seed | (allowed & (cv2.dilate(seed.astype(np.uint8), reach) > 0))
+    grown: NDArray[np.bool_] = seed | (allowed & (cv2.dilate(seed.view(np.uint8), reach) > 0))
     return grown
 
 
 def _without_small(mask: NDArray[np.bool_], min_pixels: float, *, keep_at_border: bool = False) -> NDArray[np.bool_]:
     """Without connected parts of fewer than ``min_pixels``; those cut by the border may be kept, being larger."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     kept = stats[:, cv2.CC_STAT_AREA] >= min_pixels
     if keep_at_border:
         height, width = mask.shape

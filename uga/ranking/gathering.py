@@ -145,7 +145,9 @@ def black_and_white(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[
 
 def to_uint8(uncertainty: NDArray[np.float32], full_scale: float) -> NDArray[np.uint8]:
     """The 8-bit map: 0..full_scale to 0..255, truncated, larger values saturated (the authors' scale for 4 nats)."""
-    return (np.clip(uncertainty, 0, full_scale) * np.float32(255 / full_scale)).astype(np.uint8)
+    scaled = np.clip(uncertainty, 0, full_scale)
+    scaled *= np.float32(255 / full_scale)
+    return scaled.astype(np.uint8)
 
 
 def _reference_key(histogram: NDArray[np.int32]) -> float:

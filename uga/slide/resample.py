@@ -79,7 +79,7 @@ def area_average(pixels: Rgb, rows: Coverage, columns: Coverage) -> Rgb:
     across: NDArray[np.float32] = columns.weights @ cv2.transpose(pixels).reshape(width, height * 3).astype(np.float32)
     targets = across.shape[0]
     down = rows.weights @ cv2.transpose(across.reshape(targets, height, 3)).reshape(height, targets * 3)
-    mean: Rgb = np.rint(down).astype(np.uint8).reshape(-1, targets, 3)
+    mean: Rgb = np.rint(down, out=down).astype(np.uint8).reshape(-1, targets, 3)
     return mean
 
 

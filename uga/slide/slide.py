@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Level pixels a side that are read and resampled at once: about 40 MB with all intermediates.
-_BLOCK_PX = 1448
+_BLOCK_PX = 1024
 
 
 @dataclass(frozen=True, slots=True)
