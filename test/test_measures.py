@@ -6,7 +6,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uga.measures import Measure, class_entropy, disagreement, entropy, mutual_information, soft_cross_entropy
+from uga.measures import (
+    Measure,
+    class_entropy,
+    disagreement,
+    entropy,
+    mutual_information,
+    soft_cross_entropy,
+    votes_against,
+    votes_with,
+)
 
 
 def probabilities(folds: int, classes: int, seed: int) -> torch.Tensor:
@@ -67,3 +76,15 @@ def test_class_entropies_share_out_the_entropy(folds: int, classes: int, seed: i
     parts = torch.stack([class_entropy(p, value) for value in range(classes)])
     assert torch.allclose(parts.sum(0), entropy(p))
     assert torch.equal(parts.argmax(0), p.mean(0).argmax(0))
+
+
+@given(folds=st.integers(2, 6), classes=st.integers(2, 4), seed=st.integers(0, 1000))
+def test_votes_are_the_dice_of_each_fold_with_the_ensemble(folds: int, classes: int, seed: int) -> None:
+    p = probabilities(folds, classes, seed)
+    ensemble = p.mean(0).argmax(0)
+    for value in range(classes):
+        shared = [((p_f.argmax(0) == value) & (ensemble == value)).sum().item() for p_f in p]
+        sizes = [(p_f.argmax(0) == value).sum().item() + (ensemble == value).sum().item() for p_f in p]
+        assert votes_with(p, value).sum().item() == pytest.approx(np.mean(shared), abs=1e-4)
+        apart = votes_against(p, value).sum().item()
+        assert 2 * np.mean(shared) + apart == pytest.approx(np.mean(sizes), abs=1e-4)

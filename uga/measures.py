@@ -99,6 +99,29 @@ def class_entropy(p_f: torch.Tensor, value: int) -> torch.Tensor:
     return p_f[:, value].mean(0) * entropy(p_f)
 
 
+def votes_with(p_f: torch.Tensor, value: int) -> torch.Tensor:
+    """The share of folds that give a pixel the class ``value`` where the ensemble does; 0 elsewhere.
+
+    The sum over a region is half the numerator of the Dice of the folds' label maps with the ensemble's.
+    """
+    of_folds, of_ensemble = _given(p_f, value)
+    return of_folds.float().mean(0) * of_ensemble
+
+
+def votes_against(p_f: torch.Tensor, value: int) -> torch.Tensor:
+    """The share of folds that give a pixel the class ``value`` where the ensemble does not, or the other way round.
+
+    The sum over a region is what the denominator of that Dice has more than its numerator.
+    """
+    of_folds, of_ensemble = _given(p_f, value)
+    return (of_folds != of_ensemble).float().mean(0)
+
+
+def _given(p_f: torch.Tensor, value: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whether each fold (K, ...), and the ensemble (...), gives a pixel the class."""
+    return p_f.max(1).indices == value, p_f.mean(0).max(0).indices == value
+
+
 def _log(p: torch.Tensor) -> torch.Tensor:
     return p.clamp_min(CLIP).log()
 

@@ -101,10 +101,9 @@ class TissueMask:
         inside = region.intersection(self.grid.region)
         if inside is None:
             return tissue
-        rows = np.arange(inside.y, inside.y_end) // self.cell_px
-        columns = np.arange(inside.x, inside.x_end) // self.cell_px
-        top, left = inside.y - region.y, inside.x - region.x
-        tissue[top : top + inside.height, left : left + inside.width] = self.cells[rows][:, columns]
+        rows, columns = self._cells(inside.y, inside.y_end), self._cells(inside.x, inside.x_end)
+        wide = self.cells[rows, columns].repeat(self._pixels(inside.x, inside.x_end), axis=1)
+        tissue[inside.within(region)] = wide.repeat(self._pixels(inside.y, inside.y_end), axis=0)
         return tissue
 
     def _cells(self, start: int, end: int) -> slice:

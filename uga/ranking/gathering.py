@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 WHITE_MAX_SATURATION = 30
 WHITE_MIN_VALUE = 230
 BLACK_MAX_VALUE = 30
+# For each V: below which V - min(R, G, B) a pixel is white. S = 255 * (V - min) / V, rounded, so S <= 30 where
+# 255 * (V - min) < 30.5 * V.
+_WHITE_BELOW_SPREAD = np.array(
+    [0 if value < WHITE_MIN_VALUE else -(-(2 * WHITE_MAX_SATURATION + 1) * value // 510) for value in range(256)],
+    np.uint8,
+)
 # The authors score patches on their 8-bit map, on which 255 is 4 nats (code/uncertainty_csv.py).
 _GREY_LEVELS = 256
 _REFERENCE_FRACTION = 0.8
@@ -132,15 +138,10 @@ def black_and_white(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[
 
     Source: the paper's 70 % rule with the thresholds of the authors' code/uncertainty_csv.py.
     """
-    value = rgb.max(axis=-1)
-    black = value <= BLACK_MAX_VALUE
-    bright = value >= WHITE_MIN_VALUE
-    if not bright.any():
-        return black, bright
-    spread = (value - rgb.min(axis=-1)).astype(np.int32)
-    # S = 255 * spread / V, rounded: S <= 30 exactly where 255 * spread < 30.5 * V.
-    pale = 510 * spread < (2 * WHITE_MAX_SATURATION + 1) * value.astype(np.int32)
-    return black, bright & pale
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    value = np.maximum(np.maximum(red, green), blue)
+    spread = value - np.minimum(np.minimum(red, green), blue)
+    return value <= BLACK_MAX_VALUE, spread < _WHITE_BELOW_SPREAD[value]
 
 
 def to_uint8(uncertainty: NDArray[np.float32], full_scale: float) -> NDArray[np.uint8]:
