@@ -21,13 +21,7 @@ def make_candidate(**changes: object) -> Candidate:
 def with_extra(candidate: Candidate, entropy: float, tumour: float) -> Candidate:
     """The same with the extra scores of a model with the label tumour."""
     extra = {"entropy": entropy, "disagreement": entropy / 3, "mutual-information": entropy / 2}
-    extra |= {"entropy of tumour": tumour, **votes(0.2, entropy / 2)}
-    return replace(candidate, extra=extra)
-
-
-def votes(shared: float, apart: float, label: str = "tumour") -> dict[str, float]:
-    """Extra means: shares of a patch, over the folds, where a fold and the ensemble, or one of them, see the label."""
-    return {f"votes with the ensemble on {label}": shared, f"votes against the ensemble on {label}": apart}
+    return replace(candidate, extra={**extra, "variation-ratio": entropy / 4, "entropy of tumour": tumour})
 
 
 @st.composite

@@ -85,9 +85,8 @@ def test_scores_are_kept_for_the_strategies_that_need_them(
 ) -> None:
     header = (cohort / "out" / "a" / "patch-scores.csv").read_text().splitlines()[0]
     assert header.endswith(
-        ",mean entropy,mean disagreement,mean mutual-information"
-        ",mean entropy of tissue,mean votes with the ensemble on tissue,mean votes against the ensemble on tissue"
-        ",mean entropy of tumour,mean votes with the ensemble on tumour,mean votes against the ensemble on tumour"
+        ",mean entropy,mean disagreement,mean mutual-information,mean variation-ratio"
+        ",mean entropy of tissue,mean entropy of tumour"
     )
     arguments = ("--input", cohort / "in" / "north", "--model", tiny_model, "--patch", 256)
     assert uga("infer", *arguments, "--output", tmp_path / "plain") == 0

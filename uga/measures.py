@@ -99,27 +99,14 @@ def class_entropy(p_f: torch.Tensor, value: int) -> torch.Tensor:
     return p_f[:, value].mean(0) * entropy(p_f)
 
 
-def votes_with(p_f: torch.Tensor, value: int) -> torch.Tensor:
-    """The share of folds that give a pixel the class ``value`` where the ensemble does; 0 elsewhere.
+def variation_ratio(p_f: torch.Tensor) -> torch.Tensor:
+    """(1/K) sum_f [argmax_c p_f,c != argmax_c p_c], the share of folds that would label the pixel otherwise, 0..1.
 
-    The sum over a region is half the numerator of the Dice of the folds' label maps with the ensemble's.
+    Source: Freeman 1965, for networks Gal et al. 2017; there the label is the one with most votes, here the one that
+    is written.
     """
-    of_folds, of_ensemble = _given(p_f, value)
-    return of_folds.float().mean(0) * of_ensemble
-
-
-def votes_against(p_f: torch.Tensor, value: int) -> torch.Tensor:
-    """The share of folds that give a pixel the class ``value`` where the ensemble does not, or the other way round.
-
-    The sum over a region is what the denominator of that Dice has more than its numerator.
-    """
-    of_folds, of_ensemble = _given(p_f, value)
-    return (of_folds != of_ensemble).float().mean(0)
-
-
-def _given(p_f: torch.Tensor, value: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whether each fold (K, ...), and the ensemble (...), gives a pixel the class."""
-    return p_f.max(1).indices == value, p_f.mean(0).max(0).indices == value
+    # The argmax, which torch finds ten times as fast in this way on a CPU.
+    return (p_f.max(1).indices != p_f.mean(0).max(0).indices).float().mean(0)
 
 
 def _log(p: torch.Tensor) -> torch.Tensor:

@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from ranking_helpers import PATCH, make_candidate, votes, with_extra
+from ranking_helpers import PATCH, make_candidate, with_extra
 
 from uga.errors import UserError
 from uga.ranking import Candidate, Strategy, order, rank
 from uga.ranking.diversity import farthest_first
-from uga.ranking.extras import extra_scores, fold_dice_error
 from uga.ranking.noise import power_noised, uniform
 
 SEEDED = [strategy for strategy in Strategy if strategy.is_seeded]
@@ -26,7 +25,7 @@ def test_keys_order_differently() -> None:
     assert order([flat, high], Strategy.MEAN) == [high, flat]
     for strategy in (Strategy.SUM, Strategy.REFERENCE, Strategy.ENTROPY):
         assert order([flat, high], strategy) == [flat, high]
-    for strategy in (Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION):
+    for strategy in (Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION, Strategy.VARIATION_RATIO):
         assert order([high, flat], strategy) == [flat, high]
 
 
@@ -98,24 +97,6 @@ def test_class_stratified_takes_the_labels_in_turn() -> None:
     assert picks["a"] >= 8
     assert picks["b"] >= 8
     assert picks["neither"] >= 4
-
-
-def test_fold_dice_puts_first_what_the_folds_outline_differently() -> None:
-    def of(x: int, **extra: float) -> Candidate:
-        return make_candidate(x=x * PATCH, extra={"entropy": 1 / (1 + x), **extra})
-
-    agreed = of(0, **votes(0.5, 0.1))
-    small = of(1, **votes(0.05, 0.1))
-    empty = of(2, **votes(0, 0))
-    both = of(3, **votes(0.5, 0, "a"), **votes(0, 0.5, "b"))
-    assert order([agreed, empty, small], Strategy.FOLD_DICE) == [small, agreed, empty]
-    n = PATCH**2
-    assert fold_dice_error(agreed) == pytest.approx(1 - (2 * 0.5 * n + 1) / (2 * 0.5 * n + 0.1 * n + 1))
-    assert fold_dice_error(empty) == 0
-    assert fold_dice_error(both) == pytest.approx(1 - 1 / (0.5 * n + 1))
-    assert fold_dice_error(make_candidate()) is None
-    assert extra_scores(small) == {"entropy": 0.5, "fold-dice": fold_dice_error(small)}
-    assert extra_scores(make_candidate()) == {}
 
 
 def test_class_balanced_takes_background_in_its_turn() -> None:

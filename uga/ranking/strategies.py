@@ -18,7 +18,7 @@ import numpy as np
 from uga.errors import UserError
 from uga.ranking.candidate import Candidate
 from uga.ranking.diversity import farthest_first
-from uga.ranking.extras import FOLD_DICE, class_entropies, fold_dice_error
+from uga.ranking.extras import VARIATION_RATIO, class_entropies
 from uga.ranking.noise import power_noised, uniform
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Strategy(StrEnum):
     ENTROPY = "entropy"
     DISAGREEMENT = "disagreement"
     MUTUAL_INFORMATION = "mutual-information"
-    FOLD_DICE = FOLD_DICE
+    VARIATION_RATIO = VARIATION_RATIO
     RANDOM = "random"
     FOREGROUND_RANDOM = "foreground-random"
     CLASS_STRATIFIED = "class-stratified"
@@ -102,13 +102,6 @@ def _extra(name: str) -> Callable[[Candidate, int], float]:
         return candidate.extra[name]
 
     return key
-
-
-def _fold_dice(candidate: Candidate, _: int) -> float:
-    error = fold_dice_error(candidate)
-    if error is None:
-        raise _lacks_extra(candidate)
-    return error
 
 
 def _lacks_extra(candidate: Candidate) -> UserError:
@@ -195,7 +188,7 @@ _KEYS: dict[Strategy, Callable[[Candidate, int], float]] = {
     Strategy.ENTROPY: _extra("entropy"),
     Strategy.DISAGREEMENT: _extra("disagreement"),
     Strategy.MUTUAL_INFORMATION: _extra("mutual-information"),
-    Strategy.FOLD_DICE: _fold_dice,
+    Strategy.VARIATION_RATIO: _extra(VARIATION_RATIO),
     Strategy.RANDOM: uniform,
 }
 _SEQUENCES: dict[Strategy, Callable[[Sequence[Candidate], int, Features | None], list[Candidate]]] = {
@@ -205,5 +198,6 @@ _SEQUENCES: dict[Strategy, Callable[[Sequence[Candidate], int, Features | None],
     Strategy.UNCERTAINTY_DIVERSITY: _uncertainty_diversity,
 }
 _BY_CLASS = {Strategy.CLASS_STRATIFIED, Strategy.CLASS_BALANCED}
-_EXTRA = {Strategy.ENTROPY, Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION, Strategy.FOLD_DICE, *_BY_CLASS}
+_BY_EXTRA = {Strategy.ENTROPY, Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION, Strategy.VARIATION_RATIO}
+_EXTRA = _BY_EXTRA | _BY_CLASS
 _SEEDED = {Strategy.RANDOM, Strategy.FOREGROUND_RANDOM, *_BY_CLASS}
