@@ -17,7 +17,7 @@ _CLASS_ENTROPY = "entropy of "
 
 
 def extra_measures(labels: Mapping[str, int]) -> dict[str, PixelMeasure]:
-    """Entropy, disagreement, mutual information, variation ratio; and the part of the entropy that each label but 0 has.
+    """Entropy, disagreement, mutual information, variation ratio; the part of the entropy each foreground label has.
 
     Args:
         labels: The model's, background 0.
