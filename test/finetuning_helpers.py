@@ -86,9 +86,16 @@ def draw_foreign(rng: np.random.Generator, size: int = PATCH_PX) -> tuple[np.nda
 
 
 def write_corrections(
-    folder: Path, model: Model, *, slides: int = 2, per_slide: int = 2, poisoned: bool = False, seed: int = 5
+    folder: Path,
+    model: Model,
+    *,
+    slides: int = 2,
+    per_slide: int = 2,
+    poisoned: bool = False,
+    predicted: int = 0,
+    seed: int = 5,
 ) -> list[Path]:
-    """Packages with ``correction.png`` below ``folder``; the prediction is background everywhere.
+    """Packages with ``correction.png`` below ``folder``; the prediction is ``predicted`` everywhere.
 
     ``poisoned`` takes patches as the parent knows them and swaps their labels.
     """
@@ -117,9 +124,12 @@ def write_corrections(
         for rank in range(1, per_slide + 1):
             image, label = draw_patch(rng, PATCH_PX, tumour=True) if poisoned else draw_foreign(rng)
             region = GridRegion(200 * rank, 100, PATCH_PX, PATCH_PX)
-            blank = np.zeros_like(label)
             package = writer.write(
-                ranked_patch(region, grid, image, rank), region, image=image, prediction=blank, uncertainty=blank
+                ranked_patch(region, grid, image, rank),
+                region,
+                image=image,
+                prediction=np.full_like(label, predicted),
+                uncertainty=np.zeros_like(label),
             )
             Image.fromarray(1 - label if poisoned else label).save(package / "correction.png")
             packages.append(package)

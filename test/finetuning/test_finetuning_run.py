@@ -243,7 +243,7 @@ def test_memory_that_runs_out_is_not_taken_for_the_guard(parent, tmp_path, monke
     assert not any(file.exists() for file in stale)
 
 
-def test_one_slide_and_no_old_patches(parent, tmp_path):
+def test_one_slide_no_old_patches_and_only_one_kind_of_error(parent, tmp_path, caplog):
     """Every fold learns from all corrections, and the report says what nobody could check."""
     bare = tmp_path / "bare"
     shutil.copytree(parent.path, bare)
@@ -253,9 +253,10 @@ def test_one_slide_and_no_old_patches(parent, tmp_path):
         card["files"] = {path: value for path, value in card["files"].items() if not path.startswith(purpose)}
     (bare / "model.json").write_text(json.dumps(card))
     model = load_model(bare)
-    write_corrections(tmp_path / "in", model, slides=1)
+    write_corrections(tmp_path / "in", model, slides=1, predicted=1)
     finetune(request(model, tmp_path, training=TrainingOptions(epochs=1, iterations=2, variants=2)))
     report = report_of(tmp_path / "out")
+    assert report.balance["tumour"].taken > report.balance["tumour"].held > 0
     assert {used.fold for used in report.corrections} == {None}
     assert report.comparisons.held_out_corrections is None
     assert report.comparisons.old is None
@@ -264,6 +265,8 @@ def test_one_slide_and_no_old_patches(parent, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "nothing guards against forgetting" in page
     assert "come from one slide" in page
+    for said in (page, caplog.text):
+        assert "The corrections take tumour away from" in said
 
 
 def test_a_pack_in_the_input_replaces_the_models_own(parent, tmp_path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uga.corrections.correction import UNKNOWN_CENTRE
+from uga.finetuning.balance import balance_warnings
 from uga.finetuning.comparison import shown_dice
 from uga.measures import Measure
 from uga.model.card import RESEARCH_USE
@@ -122,7 +123,7 @@ def _figures(comparison: Comparison) -> list[tuple[str, float | None, float | No
 
 
 def _warnings(report: FinetuningReport) -> list[str]:
-    compared, found = report.comparisons, []
+    compared, found = report.comparisons, balance_warnings(report.balance)
     if compared.old is not None and compared.old.folds_have_converged:
         found.append(
             "On old patches the folds disagree less than half as much as before: the uncertainty of the new ensemble "

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from uga import __version__
 from uga.corrections import read_corrections
 from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory
+from uga.finetuning.balance import balance_warnings, balances
 from uga.finetuning.comparison import Rivals, judge, subset
 from uga.finetuning.dataset import DATASET_NAME, prepare, work_plans
 from uga.finetuning.findings import OldPatches, gather
@@ -198,6 +199,9 @@ class _Run:
         corrected = correction_patches(self.corrections.used)
         held_out = deal(corrected, replay, folds=len(parent.folds), seed=request.training.seed)
         _tell(corrected, replay, held_out)
+        balance = balances(self.corrections.used, parent.labels)
+        for warning in balance_warnings(balance):
+            log.warning("%s", warning)
         self._open_work_folder()
         dataset = Dataset(DATASET_NAME, NnunetFolders(self._work))
         dataset.folders.activate()
@@ -234,6 +238,7 @@ class _Run:
             forced=forced,
             guard=verdict,
             corrections=found.corrections,
+            balance=balance,
             unchanged=tuple(self._shown(path) for path in self.corrections.unchanged),
             refused=tuple(
                 RefusedFile(file=self._shown(each.source), reason=each.reason) for each in self.corrections.refused

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field, JsonValue
 
+from uga.finetuning.balance import LabelBalance  # noqa: TC001 - pydantic reads the annotations
 from uga.finetuning.comparison import Comparison, Verdict  # noqa: TC001 - pydantic reads the annotations
 from uga.model.card import RESEARCH_USE
 from uga.output.schema import SCHEMA_VERSION, Fraction, ModelRecord, Record, Seconds, Sha256
@@ -69,6 +70,7 @@ class FinetuningReport(Record):
     forced: bool
     guard: Verdict
     corrections: tuple[UsedCorrection, ...] = Field(min_length=1)
+    balance: dict[str, LabelBalance]
     unchanged: tuple[str, ...]
     refused: tuple[RefusedFile, ...]
     replay_patches: int
