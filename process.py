@@ -1,8 +1,8 @@
 """Entry point of the inference image: slides from /input, results to /output. See ``python process.py --help``."""
 
-from uga.memory import keep_one_heap
+from uga.memory import configure_heap
 
-keep_one_heap()  # before anything that follows starts a thread
+configure_heap()  # before anything that follows starts a thread
 
 import typer  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""Memory of this process: how much it took, one heap for all threads, and nothing held that nobody uses."""
+"""Memory of this process: how much it took, a heap that holds little that nobody uses, and giving that back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import ctypes
 import os
 from pathlib import Path
 
-_M_ARENA_MAX = -8  # of glibc's malloc.h
+# The numbers of mallopt in glibc's malloc.h, and the same options for processes to come.
+_HEAP_OPTIONS = (
+    (-8, "MALLOC_ARENA_MAX", 1),
+    (-3, "MALLOC_MMAP_THRESHOLD_", 4 << 20),
+)
 
 
 def peak_memory_bytes() -> int:
@@ -16,16 +20,18 @@ def peak_memory_bytes() -> int:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 
 
-def keep_one_heap() -> None:
-    """Let all threads of this process, and of those it starts, share the main heap; call it before any thread starts.
+def configure_heap() -> None:
+    """Let all threads share the main heap, and keep large arrays out of it; call it before any thread starts.
 
     glibc gives every thread a heap of its own and keeps what is freed there; with the threads of each slide that adds
-    up, from slide to slide.
+    up, from slide to slide. And once it has seen arrays of some size come and go it puts the next ones into the heap,
+    up to 32 MiB, where they leave holes between what lives longer. Processes that this one starts do likewise.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have no such heaps
     if set_option is not None:
-        set_option(_M_ARENA_MAX, 1)
-        os.environ.setdefault("MALLOC_ARENA_MAX", "1")
+        for option, variable, value in _HEAP_OPTIONS:
+            set_option(option, value)
+            os.environ.setdefault(variable, str(value))
 
 
 def return_free_memory() -> None:
