@@ -17,12 +17,16 @@ _SPACING_UM = 0.25
 
 def scaling(work: Path, repeat: int) -> dict[str, Any]:
     """Larger slides and a taller one with the same tissue, then more tissue on slides of the same size."""
+    sides = {
+        "5,000 px": (5_000, 5_000),
+        "5,000 x 100,000 px": (5_000, 100_000),
+        "20,000 px": (20_000, 20_000),
+        "100,000 px": (100_000, 100_000),
+    }
     sizes = [
-        _case(work, f"{side:,} px", repeat, width_um=side * _SPACING_UM, height_um=side * _SPACING_UM, node_um=1000.0)
-        for side in (5_000, 20_000, 100_000)
+        _case(work, name, repeat, width_um=width * _SPACING_UM, height_um=height * _SPACING_UM, node_um=1000.0)
+        for name, (width, height) in sides.items()
     ]
-    tall = {"width_um": 5_000 * _SPACING_UM, "height_um": 100_000 * _SPACING_UM}
-    sizes.insert(1, _case(work, "5,000 x 100,000 px", repeat, **tall, node_um=1000.0))
     tissues = [
         _case(
             work, f"{count} sections", repeat, width_um=15_000.0, height_um=15_000.0, node_um=1500.0, node_count=count

@@ -17,6 +17,7 @@ from PIL import Image
 
 from uga.errors import SlideError
 from uga.geometry import Grid, GridRegion
+from uga.hsv import value_and_chroma
 from uga.slide.metaimage_reader import METAIMAGE_SUFFIXES, MetaImage
 from uga.slide.resample import any_covered, coverage
 from uga.slide.spacing import level_scale
@@ -262,7 +263,7 @@ def _tints(picture: Rgb) -> NDArray[np.bool_]:
     found = np.empty((5, *picture.shape[:2]), np.bool_)
     for rows in _strips(picture):
         red, green, blue = (picture[rows, :, channel].astype(np.int16) for channel in range(3))
-        value, chroma = picture[rows].max(axis=2), np.ptp(picture[rows], axis=2)
+        value, chroma = value_and_chroma(picture[rows])
         cold = green - red
         found[0, rows] = (value <= _BORDER_VALUE) | ((value < _INK_VALUE) & (chroma < value // 6 + 6))
         found[1, rows] = (cold > 20) & (chroma > 50)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from uga.measures import PixelMeasure
 
-VARIATION_RATIO = "variation-ratio"
+_VARIATION_RATIO = "variation-ratio"
 _CLASS_ENTROPY = "entropy of "
 
 
@@ -28,7 +28,7 @@ def extra_measures(labels: Mapping[str, int]) -> dict[str, PixelMeasure]:
     measures: dict[str, PixelMeasure] = {
         measure.value: measure.of for measure in (Measure.ENTROPY, Measure.DISAGREEMENT, Measure.MUTUAL_INFORMATION)
     }
-    measures[VARIATION_RATIO] = variation_ratio
+    measures[_VARIATION_RATIO] = variation_ratio
     for label, value in labels.items():
         if value:
             measures[_CLASS_ENTROPY + label] = partial(class_entropy, value=value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from uga.hsv import value_and_chroma
 from uga.ranking.candidate import Candidate
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 WHITE_MAX_SATURATION = 30
 WHITE_MIN_VALUE = 230
 BLACK_MAX_VALUE = 30
-# For each V: below which V - min(R, G, B) a pixel is white. S = 255 * (V - min) / V, rounded, so S <= 30 where
-# 255 * (V - min) < 30.5 * V.
-_WHITE_BELOW_SPREAD = np.array(
+# For each V: below which chroma a pixel is white. S = 255 * chroma / V, rounded, so S <= 30 where 255 * chroma is below
+# 30.5 * V.
+_WHITE_BELOW_CHROMA = np.array(
     [0 if value < WHITE_MIN_VALUE else -(-(2 * WHITE_MAX_SATURATION + 1) * value // 510) for value in range(256)],
     np.uint8,
 )
@@ -138,10 +139,8 @@ def black_and_white(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[
 
     Source: the paper's 70 % rule with the thresholds of the authors' code/uncertainty_csv.py.
     """
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    value = np.maximum(np.maximum(red, green), blue)
-    spread = value - np.minimum(np.minimum(red, green), blue)
-    return value <= BLACK_MAX_VALUE, spread < _WHITE_BELOW_SPREAD[value]
+    value, chroma = value_and_chroma(rgb)
+    return value <= BLACK_MAX_VALUE, chroma < _WHITE_BELOW_CHROMA[value]
 
 
 def to_uint8(uncertainty: NDArray[np.float32], full_scale: float) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ import numpy as np
 from uga.errors import UserError
 from uga.ranking.candidate import Candidate
 from uga.ranking.diversity import farthest_first
-from uga.ranking.extras import VARIATION_RATIO, class_entropies
+from uga.ranking.extras import class_entropies
 from uga.ranking.noise import power_noised, uniform
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Strategy(StrEnum):
     ENTROPY = "entropy"
     DISAGREEMENT = "disagreement"
     MUTUAL_INFORMATION = "mutual-information"
-    VARIATION_RATIO = VARIATION_RATIO
+    VARIATION_RATIO = "variation-ratio"
     RANDOM = "random"
     FOREGROUND_RANDOM = "foreground-random"
     CLASS_STRATIFIED = "class-stratified"
@@ -181,14 +181,13 @@ def _uncertainty_diversity(ordered: Sequence[Candidate], _: int, features: Featu
     return [uncertain[index] for index in farthest_first(scores, features(uncertain))] + others
 
 
+# Their names are those of the extra means that they order by.
+_BY_EXTRA = {Strategy.ENTROPY, Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION, Strategy.VARIATION_RATIO}
 _KEYS: dict[Strategy, Callable[[Candidate, int], float]] = {
     Strategy.MEAN: lambda candidate, _: candidate.score_mean,
     Strategy.SUM: lambda candidate, _: candidate.score_sum,
     Strategy.REFERENCE: lambda candidate, _: candidate.reference_key,
-    Strategy.ENTROPY: _extra("entropy"),
-    Strategy.DISAGREEMENT: _extra("disagreement"),
-    Strategy.MUTUAL_INFORMATION: _extra("mutual-information"),
-    Strategy.VARIATION_RATIO: _extra(VARIATION_RATIO),
+    **{strategy: _extra(strategy.value) for strategy in _BY_EXTRA},
     Strategy.RANDOM: uniform,
 }
 _SEQUENCES: dict[Strategy, Callable[[Sequence[Candidate], int, Features | None], list[Candidate]]] = {
@@ -198,6 +197,5 @@ _SEQUENCES: dict[Strategy, Callable[[Sequence[Candidate], int, Features | None],
     Strategy.UNCERTAINTY_DIVERSITY: _uncertainty_diversity,
 }
 _BY_CLASS = {Strategy.CLASS_STRATIFIED, Strategy.CLASS_BALANCED}
-_BY_EXTRA = {Strategy.ENTROPY, Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION, Strategy.VARIATION_RATIO}
 _EXTRA = _BY_EXTRA | _BY_CLASS
 _SEEDED = {Strategy.RANDOM, Strategy.FOREGROUND_RANDOM, *_BY_CLASS}
