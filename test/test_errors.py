@@ -16,6 +16,7 @@ from uga.errors import UserError, is_out_of_memory
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("Exception from src/inference/src/dev/plugin.cpp:54:\nResource temporarily unavailable\n"),
         RuntimeError("Exception from src/inference/src/cpp/core.cpp:117:\nstd::bad_alloc"),
+        RuntimeError("Check 'ptr' failed at src/plugins/intel_cpu/src/cpu_memory.cpp:257:\nFailed to allocate 6 bytes"),
         RuntimeError("GET was unable to find an engine to execute this computation"),
     ],
 )

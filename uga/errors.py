@@ -47,6 +47,7 @@ _LACK_OF_MEMORY = (
     "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
     "unable to find an engine to execute this computation",  # cuDNN, where no kernel's workspace fits
     "bad_alloc",  # OpenVINO
+    "ailed to allocate",  # OpenVINO, for the weights of a network
     "Resource temporarily unavailable",  # OpenVINO again, where there is no room for another thread's stack
 )
 
