@@ -21,7 +21,7 @@ import torch
 from uga.geometry import Grid, SpacingUm
 from uga.inference import InferenceSettings, SlideInference
 from uga.measures import Measure
-from uga.memory import peak_memory_bytes
+from uga.memory import configure_heap, peak_memory_bytes
 from uga.model.arithmetic import Arithmetic, find_devices, resolve_arithmetic
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
@@ -115,6 +115,7 @@ def infer(slides: str, output: str, model_folder: str, *options: str) -> dict[st
     from uga.cli.main import app
     from uga.slide.openslide_reader import OpenSlideReader
 
+    configure_heap()
     counts: Counter[str] = Counter()
     read, logits = OpenSlideReader._read_at, Ensemble.logits
     started = time.perf_counter()
@@ -143,6 +144,7 @@ def infer_all(slides: str, output: str, model_folder: str, *options: str) -> dic
     from uga.cli.console import execute
     from uga.cli.main import app
 
+    configure_heap()
     if code := execute(app, ["infer", "--input", slides, "--output", output, "--model", model_folder, *options]):
         raise SystemExit(code)
     return {}

@@ -1,5 +1,7 @@
 """Blended logits: the same sums as over the whole frame, and nothing held that is final or under no window."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -78,3 +80,22 @@ def test_a_block_is_there_from_its_first_window_to_its_last() -> None:
         held.append(sum(key[0] == 0 for key in blended._blocks))
     assert max(held) <= 2
     assert {key[0] for key in blended._blocks} == {0, 1}
+
+
+def test_sums_are_used_again_and_rows_that_come_early_take_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where windows overlap by a little more than half, each reaches a few rows into the band after the next."""
+    made = []
+    new = blending._Memory._new
+    monkeypatch.setattr(blending._Memory, "_new", lambda memory: made.append(memory) or new(memory))
+    monkeypatch.setattr(blending, "_BLOCK_COLUMNS", WINDOW)
+    plan = plan_of(20 * WINDOW, WINDOW + 8 * 15, 0.5)
+    assert {below - above for above, below in itertools.pairwise(plan.ys)} == {15}
+    blended, weight = BlendedLogits(plan, FOLDS, CLASSES, CPU), gaussian_weight((WINDOW, WINDOW))
+    for row in range(len(plan.ys)):
+        for window in plan.row(row):
+            blended.add(row, window, torch.ones((FOLDS, CLASSES, WINDOW, WINDOW)) * weight, weight)
+            x_end = plan.frame.x_end if window.x_end == plan.frame.x_end else window.x
+            for block in blended.take(row, x_end):
+                mean = block.mean()
+                torch.testing.assert_close(mean, torch.ones_like(mean))
+    assert len(made) <= 20 + 3

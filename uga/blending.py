@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from uga.windows import WindowPlan
 
 _BLOCK_COLUMNS = 256
+_EARLY_SHARE = 0.25
 
 
 class BlendedLogits:
@@ -31,8 +32,7 @@ class BlendedLogits:
 
     def __init__(self, plan: WindowPlan, folds: int, classes: int, device: torch.device) -> None:
         self._plan = plan
-        self._shape = (folds, classes)
-        self._device = device
+        self._memory = _Memory(plan, folds, classes, device)
         self._blocks: dict[tuple[int, int], Block] = {}
 
     def add(self, row: int, window: GridRegion, weighted_logits: torch.Tensor, weight: torch.Tensor) -> None:
@@ -45,16 +45,19 @@ class BlendedLogits:
                 break
             for column in columns:
                 if (below, column) not in self._blocks:
-                    self._blocks[below, column] = Block(self._region(below, column), *self._shape, self._device)
+                    self._blocks[below, column] = Block(self._region(below, column), self._memory)
                 self._blocks[below, column].add(window, weighted_logits, weight)
 
     def take(self, row: int, x_end: int) -> Iterator[Block]:
         """Hands out blocks, once each: rows that are final with window row ``row``, columns before ``x_end``.
 
-        No later window of the row may touch those columns.
+        No later window of the row may touch those columns. The caller must be done with a block before it asks for
+        the next one.
         """
         for key in [key for key, block in self._blocks.items() if key[0] == row and block.region.x_end <= x_end]:
-            yield self._blocks.pop(key)
+            block = self._blocks.pop(key)
+            yield block
+            block.free()
 
     def _region(self, row: int, column: int) -> GridRegion:
         frame = self._plan.frame
@@ -64,22 +67,89 @@ class BlendedLogits:
 
 
 class Block:
-    """The sums over one rectangle of the grid."""
+    """The sums over one rectangle of the grid.
 
-    def __init__(self, region: GridRegion, folds: int, classes: int, device: torch.device) -> None:
+    Window rows are hardly ever whole steps of half a window apart, so that the first one to touch a block mostly
+    reaches no more than a row or two into it. Until one reaches further the block holds just these rows.
+    """
+
+    def __init__(self, region: GridRegion, memory: _Memory) -> None:
         self.region = region
-        size = (region.height, region.width)
-        self._sums = torch.zeros((folds, classes, *size), dtype=torch.float32, device=device)
-        self._weights = torch.zeros(size, dtype=torch.float32, device=device)
+        self._memory = memory
+        self._sums: _Sums | None = None
+        self._early: list[tuple[GridRegion, torch.Tensor, torch.Tensor]] = []
 
     def add(self, window: GridRegion, weighted_logits: torch.Tensor, weight: torch.Tensor) -> None:
         """Adds what of a window lies in the block."""
         shared = window.intersection(self.region)
         assert shared is not None  # noqa: S101 - the caller adds windows to the blocks under them
-        here, there = shared.within(self.region), shared.within(window)
-        self._sums[:, :, *here] += weighted_logits[:, :, *there]
-        self._weights[here] += weight[there]
+        there = shared.within(window)
+        logits, weight = weighted_logits[:, :, *there], weight[there]
+        if self._sums is None and shared.height < _EARLY_SHARE * self.region.height:
+            self._early.append((shared, logits.clone(), weight))
+        else:
+            self._all().add(shared.within(self.region), logits, weight)
 
     def mean(self) -> torch.Tensor:
         """Blended logits, float32 (K, C, h, w), in place of the sums; pixels under no window are not a number."""
-        return self._sums.div_(self._weights)
+        sums = self._all()
+        return sums.logits.div_(sums.weights)
+
+    def free(self) -> None:
+        """Gives the memory back, that of `mean` too."""
+        if self._sums is not None:
+            self._memory.put(self._sums)
+
+    def _all(self) -> _Sums:
+        """The sums, with what came early."""
+        if self._sums is None:
+            self._sums = self._memory.zeros(self.region)
+            for shared, logits, weight in self._early:
+                self._sums.add(shared.within(self.region), logits, weight)
+            self._early.clear()
+        return self._sums
+
+
+class _Sums:
+    """Sums of logits (K, C, h, w) and of weights (h, w), as a part of larger arrays."""
+
+    def __init__(self, logits: torch.Tensor, weights: torch.Tensor) -> None:
+        self._whole = logits, weights
+        self.logits, self.weights = logits, weights
+
+    def cleared(self, height: int, width: int) -> _Sums:
+        """Itself, of another size and zero."""
+        logits, weights = self._whole
+        self.logits, self.weights = logits[:, :, :height, :width].zero_(), weights[:height, :width].zero_()
+        return self
+
+    def add(self, place: tuple[slice, slice], weighted_logits: torch.Tensor, weight: torch.Tensor) -> None:
+        self.logits[:, :, *place] += weighted_logits
+        self.weights[place] += weight
+
+
+class _Memory:
+    """Sums for blocks of a plan, used again when a block is done: arrays that come and go leave holes in the heap."""
+
+    def __init__(self, plan: WindowPlan, folds: int, classes: int, device: torch.device) -> None:
+        rows = max(y_end - y for y, y_end in map(plan.final_rows, range(len(plan.ys))))
+        self._size = (rows, min(_BLOCK_COLUMNS, plan.frame.width))
+        self._of_each = (folds, classes)
+        self._device = device
+        self._idle: list[_Sums] = []
+
+    def zeros(self, region: GridRegion) -> _Sums:
+        """Sums of nothing over a block's rectangle."""
+        sums = self._idle.pop() if self._idle else self._new()
+        return sums.cleared(region.height, region.width)
+
+    def put(self, sums: _Sums) -> None:
+        """Takes sums back."""
+        self._idle.append(sums)
+
+    def _new(self) -> _Sums:
+        # Empty, since what no block has touched yet takes no memory.
+        return _Sums(
+            torch.empty((*self._of_each, *self._size), dtype=torch.float32, device=self._device),
+            torch.empty(self._size, dtype=torch.float32, device=self._device),
+        )

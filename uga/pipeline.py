@@ -15,7 +15,7 @@ from uga import __version__
 from uga.errors import SlideError, UserError
 from uga.geometry import Grid, SpacingUm
 from uga.inference import InferenceSettings, SlideInference
-from uga.memory import peak_memory_bytes
+from uga.memory import peak_memory_bytes, return_free_memory
 from uga.output.boxes import to_boxes
 from uga.output.files import sha256_file, write_json
 from uga.output.manifest import clear_outputs, discard, is_complete, write_manifest
@@ -178,6 +178,7 @@ class _SlideWork:
         """Writes everything but the manifest."""
         with watch.stage("inference"):
             candidates, facts = self._write_maps(detected, progress)
+            return_free_memory()
         with watch.stage("ranking"):
             write_scores(self.folder, candidates)
             packages = self._write_ranking(candidates)
@@ -271,6 +272,8 @@ class _SlideWork:
                     scores.add(part)
                     tissue_px += int(part.tissue.sum())
                     tumour_px += int((part.labels == tumour).sum())
+                # Else the heap's holes add up, the more the more tissue there is; this takes milliseconds.
+                return_free_memory()
 
             _beside(take, inference.bands(progress))
         px_per_mm2 = (1000 / grid.spacing_um) ** 2
