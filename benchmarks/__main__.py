@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from benchmarks import comparisons, growth, quality
-from benchmarks.measure import ROOT, machine
+from benchmarks.measure import ROOT, kind, machine
 from benchmarks.tables import fill
 
 _RESULTS = ROOT / "benchmarks" / "results"
@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "output" / "benchmarks", help="slides and models, kept")
     parser.add_argument("--repeat", type=int, default=3, help="turns of each contestant, where time is all (default 3)")
     parser.add_argument("--tiatoolbox-python", type=Path, help="a Python that has TIAToolbox, see benchmarks/README.md")
-    parser.add_argument("--results", type=Path, default=_RESULTS, help="where the JSON files go")
+    parser.add_argument(
+        "--results", type=Path, default=_RESULTS, help="where the JSON files go, in a folder for each kind of machine"
+    )
     options = parser.parse_args()
     unknown = set(options.names) - _BENCHMARKS.keys()
     if unknown:
@@ -52,8 +54,9 @@ def main() -> None:
             "repeat": repeat,
             "result": _BENCHMARKS[name](*arguments),
         }
-        options.results.mkdir(parents=True, exist_ok=True)
-        (options.results / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        folder = options.results / kind()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     if options.results == _RESULTS:
         fill(_PAGE, _RESULTS)
 

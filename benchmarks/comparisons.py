@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.material import DEMO, LARGE, MEDIUM, model_folder, square, virtual_slide
-from benchmarks.measure import ROOT, Run, in_turns, ratio, run, worker
+from benchmarks.measure import ROOT, Run, has_bf16, in_turns, ratio, run, worker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-# What `auto` comes to on a CPU with bf16; named, because random weights would not pass its check of labels.
-LOW = ("openvino", "bf16")
+# What `auto` comes to on this CPU; named, because random weights would not pass its check of labels.
+BEST = ("openvino", "bf16" if has_bf16() else "fp32")
+_PRECISIONS = ("fp32", "bf16") if has_bf16() else ("fp32",)
 _TIATOOLBOX = ROOT / "benchmarks" / "tiatoolbox_worker.py"
 
 
@@ -28,8 +29,8 @@ def efficiency(work: Path, repeat: int) -> dict[str, Any]:
         "medium": virtual_slide(work, "efficiency", centre_id=1, width_um=5500.0, height_um=5500.0, node_um=4300.0),
     }
     cases = [
-        ("demo", DEMO, slides["demo"], LOW),
-        ("medium", model_folder(work, MEDIUM), slides["medium"], LOW),
+        ("demo", DEMO, slides["demo"], BEST),
+        ("medium", model_folder(work, MEDIUM), slides["medium"], BEST),
     ]
     rows = []
     for name, model, slide, (engine, precision) in cases:
@@ -69,23 +70,25 @@ def nnunet(work: Path, repeat: int) -> dict[str, Any]:
         print(f"nnunet: {name}", flush=True)
         contestants = {
             "nnunet": lambda m=model, s=slide: worker("nnunet", m, s, "no"),
-            "fp32": lambda m=model, s=slide: worker("bands", m, "openvino", "fp32", s, "no"),
-            "bf16": lambda m=model, s=slide: worker("bands", m, "openvino", "bf16", s, "no"),
+            **{
+                each: lambda m=model, s=slide, p=each: worker("bands", m, "openvino", p, s, "no")
+                for each in _PRECISIONS
+            },
             "torch": lambda m=model, s=slide: worker("bands", m, "torch", "fp32", s, "no"),
         }
         if name == "demo":
             contestants["nnunet_mirrored"] = lambda m=model, s=slide: worker("nnunet", m, s, "yes")
-            contestants["thorough"] = lambda m=model, s=slide: worker("bands", m, "openvino", "bf16", s, "yes")
+            contestants["mirrored"] = lambda m=model, s=slide: worker("bands", m, *BEST, s, "yes")
         runs = in_turns(repeat, **contestants)
         seconds = {key: [each.said["seconds"] for each in found] for key, found in runs.items()}
-        for ours, theirs in (("torch", "nnunet"), ("fp32", "nnunet"), ("bf16", "nnunet"), ("bf16", "nnunet_mirrored"),
-                             ("thorough", "nnunet_mirrored")):  # fmt: skip
+        for ours, theirs in (("torch", "nnunet"), ("fp32", "nnunet"), ("bf16", "nnunet"), (BEST[1], "nnunet_mirrored"),
+                             ("mirrored", "nnunet_mirrored")):  # fmt: skip
             if theirs not in runs or ours not in runs:
                 continue
             rows.append(
                 {
                     "network": name,
-                    "ours": ours,
+                    "ours": f"{BEST[1]}-mirrored" if ours == "mirrored" else ours,
                     "theirs": theirs,
                     "windows": runs["fp32"][0].said["windows"],
                     "ours_s": median(seconds[ours]),
@@ -102,7 +105,10 @@ def agreement(work: Path, _: int) -> dict[str, Any]:
     """Labels of the demo ensemble against nnU-Net's, on nothing but tissue."""
     slide = square(work, 1536)
     rows = []
-    for mirroring, cases in (("no", (("torch", "fp32"), ("openvino", "fp32"), LOW)), ("yes", (LOW,))):
+    for mirroring, cases in (
+        ("no", (("torch", "fp32"), *(("openvino", each) for each in _PRECISIONS))),
+        ("yes", (BEST,)),
+    ):
         for name in ("nnunet", "nnunet_folds"):
             print(f"agreement: {name}, mirroring {mirroring}", flush=True)
             worker(name, DEMO, slide, mirroring)
@@ -133,11 +139,10 @@ def tiatoolbox(work: Path, repeat: int, python: Path) -> dict[str, Any]:
             theirs=lambda e=exported, w=window, s=slide: run(
                 [python, _TIATOOLBOX, e, str(w), s, _empty(work / "tiatoolbox")]
             ),
-            fp32=lambda m=model, s=slide: _infer(work, s, m, "openvino", "fp32"),
-            bf16=lambda m=model, s=slide: _infer(work, s, m, "openvino", "bf16"),
+            **{each: lambda m=model, s=slide, p=each: _infer(work, s, m, "openvino", p) for each in _PRECISIONS},
         )
         walls = {key: [each.wall_s for each in found] for key, found in runs.items()}
-        for ours in ("fp32", "bf16"):
+        for ours in _PRECISIONS:
             rows.append(  # noqa: PERF401 - as in the others
                 {
                     "network": name,

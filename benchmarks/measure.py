@@ -79,14 +79,26 @@ def ratio(over: list[float], under: list[float]) -> float:
     return median(a / b for a, b in zip(over, under, strict=True))
 
 
+def has_bf16() -> bool:
+    """Whether this processor computes in bf16."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def kind() -> str:
+    """The kind of machine, for figures that say nothing about another kind: ``gpu``, ``cpu-bf16`` or ``cpu``."""
+    if torch.cuda.is_available():
+        return "gpu"
+    return "cpu-bf16" if has_bf16() else "cpu"
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    capabilities = torch.cpu.get_capabilities()
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "bf16": bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")),
+        "bf16": has_bf16(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in _PACKAGES},

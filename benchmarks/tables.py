@@ -14,21 +14,24 @@ _ARITHMETIC = {
     "torch": "torch fp32",
     "fp32": "OpenVINO fp32",
     "bf16": "OpenVINO bf16",
-    "thorough": "OpenVINO bf16, mirrored",
+    "fp32-mirrored": "OpenVINO fp32, mirrored",
+    "bf16-mirrored": "OpenVINO bf16, mirrored",
 }
 _THEIRS = {"nnunet": "nnU-Net, mirroring off", "nnunet_mirrored": "nnU-Net's defaults (mirroring)"}
 
 
 def fill(page: Path, results: Path) -> None:
-    """Replace every table of the page whose benchmark has a result."""
+    """Replace every table of the page whose benchmark has a result; one of each kind of machine."""
     text = page.read_text("utf-8")
     for name, draw in _TABLES.items():
-        file = results / f"{name}.json"
-        if not file.exists():
+        contents = [
+            json.loads(file.read_text("utf-8")) for file in sorted(results.glob(f"*/{name}.json"), reverse=True)
+        ]
+        if not contents:
             continue
-        content = json.loads(file.read_text("utf-8"))
-        table = f"<!-- {name} -->\n{_machine(content)}\n\n{draw(content['result'])}\n<!-- end -->"
-        text, count = re.subn(rf"<!-- {name} -->.*?<!-- end -->", lambda _, t=table: t, text, flags=re.DOTALL)
+        tables = "\n\n".join(f"{_machine(content)}\n\n{draw(content['result'])}" for content in contents)
+        marked = f"<!-- {name} -->\n{tables}\n<!-- end -->"
+        text, count = re.subn(rf"<!-- {name} -->.*?<!-- end -->", lambda _, t=marked: t, text, flags=re.DOTALL)
         if count != 1:
             raise ValueError(f"{page} has {count} places for {name}, not one.")
     page.write_text(text, "utf-8")
