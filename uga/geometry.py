@@ -78,11 +78,12 @@ class GridRegion:
             slice(self.x - outer.x, self.x_end - outer.x),
         )
 
-    def tiles(self, size: int) -> Iterator[GridRegion]:
-        """Row-major tiles of at most ``size`` pixels a side that cover the region without overlap."""
-        for y in range(self.y, self.y_end, size):
-            for x in range(self.x, self.x_end, size):
-                yield GridRegion(x, y, min(size, self.x_end - x), min(size, self.y_end - y))
+    def tiles(self, width: int, height: int | None = None) -> Iterator[GridRegion]:
+        """Row-major tiles of at most this size, square by default, that cover the region without overlap."""
+        height = width if height is None else height
+        for y in range(self.y, self.y_end, height):
+            for x in range(self.x, self.x_end, width):
+                yield GridRegion(x, y, min(width, self.x_end - x), min(height, self.y_end - y))
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,17 +72,17 @@ class StripReader:
 
     def _submit(self, pool: ThreadPoolExecutor, y: int, y_end: int) -> tuple[NDArray[np.uint8], list[Future[None]]]:
         frame = self._plan.frame
-        strip = np.full((y_end - y, frame.width, 3), WHITE, dtype=np.uint8)
+        rows = GridRegion(frame.x, y, frame.width, y_end - y)
+        strip = np.full((rows.height, rows.width, 3), WHITE, dtype=np.uint8)
         futures = []
         for x, x_end in self._wanted.columns(y, y_end):
             region = GridRegion(x, y, x_end - x, y_end - y).intersection(self._grid.region)
             if region is not None:
-                futures.append(pool.submit(self._read_into, strip, region, y))
+                futures.append(pool.submit(self._read_into, strip, rows, region))
         return strip, futures
 
-    def _read_into(self, strip: NDArray[np.uint8], region: GridRegion, strip_y: int) -> None:
-        x, y = region.x - self._plan.frame.x, region.y - strip_y
-        strip[y : y + region.height, x : x + region.width] = self._slide.read(self._grid, region)
+    def _read_into(self, strip: NDArray[np.uint8], rows: GridRegion, region: GridRegion) -> None:
+        strip[region.within(rows)] = self._slide.read(self._grid, region)
 
 
 class _RowRanges:

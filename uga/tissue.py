@@ -156,7 +156,7 @@ def tissue_in(picture: Rgb, spacing_um: float) -> NDArray[np.bool_]:
     excluded, ink = _not_tissue(picture, spacing_um)
     saturation = _saturation(cv2.GaussianBlur(picture, (3, 3), 0))
     # Never-scanned parts are pure white; they would hide the glass's own tint from the threshold.
-    counted = ~excluded & (picture.min(axis=2) < 255)
+    counted = ~excluded & (cv2.min(cv2.min(picture[..., 0], picture[..., 1]), picture[..., 2]) < 255)
     stained = (saturation > _threshold(saturation[counted])) & ~excluded
     pixel_um2 = spacing_um**2
     # Joined over the gaps of fat and loose stroma first: their thin walls are tissue, not specks.
@@ -193,7 +193,7 @@ def read_tissue_mask(path: Path, slide: Slide, grid: Grid) -> TissueMask:
             rows = coverage(block.y, block.y_end, ratio_y, height)
             columns = coverage(block.x, block.x_end, ratio_x, width)
             pixels = mask.read(level, columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-            cells[block.y : block.y_end, block.x : block.x_end] = any_covered(pixels, rows, columns)
+            cells[block.within(coarse.region)] = any_covered(pixels, rows, columns)
     finally:
         mask.close()
     return TissueMask(grid, cell_px, cells)
@@ -223,7 +223,7 @@ def _saturation(picture: Rgb) -> NDArray[np.uint8]:
         part = picture[rows]
         red_or_blue = np.maximum(part[..., 0], part[..., 2])
         missing = red_or_blue - np.minimum(part[..., 1], red_or_blue)
-        value = np.maximum(part.max(axis=2), 1)
+        value = np.maximum(np.maximum(red_or_blue, part[..., 1]), 1)
         saturation[rows] = missing.astype(np.uint16) * 255 // value
     return saturation
 

@@ -7,9 +7,6 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-
 from uga.errors import ModelError
 from uga.model.card import DATASET_FILE, MAX_LABEL, PLANS_FILE
 from uga.model.normalisation import Normalisation
@@ -54,25 +51,23 @@ def read_plan(folder: Path, configuration: str) -> Plan:
     plans, labels = read_json(plans_file), _read_labels(folder / DATASET_FILE)
     try:
         config = _configuration(plans, configuration)
+        architecture = config["architecture"]
         return Plan(
             file=plans_file,
             configuration=configuration,
             architecture=Architecture(
-                config.network_arch_class_name,
-                dict(config.network_arch_init_kwargs),
-                tuple(config.network_arch_init_kwargs_req_import),
+                architecture["network_class_name"],
+                dict(architecture["arch_kwargs"]),
+                tuple(architecture["_kw_requires_import"]),
             ),
             window_px=_window(plans, config, plans_file),
             normalisation=Normalisation.from_plans(
-                config.normalization_schemes,
-                config.use_mask_for_norm,
-                PlansManager(plans).foreground_intensity_properties_per_channel,
-                plans_file,
+                config["normalization_schemes"], config["use_mask_for_norm"], _intensities(plans), plans_file
             ),
             labels=labels,
         )
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
-        # nnU-Net's managers index the JSON without looking
+        # neither nnU-Net's managers nor we look before they index the JSON
         raise ModelError(
             f"{plans_file} is not an nnU-Net v2 plan with a usable configuration {configuration!r} "
             f"({type(error).__name__}: {error}); export the model again."
@@ -96,22 +91,37 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _configuration(plans: dict[str, Any], configuration: str) -> ConfigurationManager:
+def _configuration(plans: dict[str, Any], name: str) -> dict[str, Any]:
+    found = plans["configurations"].get(name)
+    if isinstance(found, dict) and "architecture" in found and "inherits_from" not in found:
+        return found
+    # Importing nnU-Net's own reader of plans takes a second, which most do not need.
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: PLC0415
+
     with warnings.catch_warnings():
         # plans of nnU-Net < 2.5 are converted, and say so with a UserWarning
         warnings.simplefilter("ignore", UserWarning)
-        return PlansManager(plans).get_configuration(configuration)
+        converted: dict[str, Any] = PlansManager(plans).get_configuration(name).configuration
+    return converted
 
 
-def _window(plans: dict[str, Any], config: ConfigurationManager, file: Path) -> tuple[int, int]:
-    window = list(config.patch_size)
+def _intensities(plans: dict[str, Any]) -> dict[str, Any]:
+    """The training set's intensities; early nnU-Net v2 named them by modality."""
+    by_channel = "foreground_intensity_properties_per_channel"
+    old = "foreground_intensity_properties_by_modality"
+    found: dict[str, Any] = plans[old if old in plans and by_channel not in plans else by_channel]
+    return found
+
+
+def _window(plans: dict[str, Any], config: dict[str, Any], file: Path) -> tuple[int, int]:
+    window = list(config["patch_size"])
     if len(window) != 2:
         raise ModelError(
             f"{file} describes a {len(window)}D configuration, but UGA runs 2D models; train with `-c 2d`."
         )
     if not all(isinstance(side, int) and 0 < side <= 1 << 14 for side in window):
         raise ModelError(f"{file} has the impossible patch_size {window}; export the model again.")
-    if config.previous_stage_name is not None:
+    if config.get("previous_stage") is not None:
         raise ModelError(f"{file} describes a cascade, which needs another model's output; train with `-c 2d`.")
     if list(plans.get("transpose_forward", [0, 1, 2])) != [0, 1, 2]:
         raise ModelError(f"{file} transposes the image axes, which UGA does not; plan the data set as 2D RGB images.")
@@ -129,13 +139,21 @@ def _read_labels(file: Path) -> dict[str, int]:
     labels = dataset.get("labels")
     if not isinstance(labels, dict):
         raise ModelError(f"{file} has no labels; copy the model again.")
-    try:
-        manager = LabelManager(labels, dataset.get("regions_class_order"))
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"{file} has invalid labels ({error}); give background 0 and the others 1, 2, ...") from error
-    if manager.has_regions:
-        raise ModelError(f"{file} describes a region-based model; UGA needs labels that exclude each other.")
+    if labels.get("background") != 0 or "ignore" in labels or any(type(value) is not int for value in labels.values()):
+        _check_unusual(labels, dataset.get("regions_class_order"), file)
     plain = {str(name): int(value) for name, value in labels.items() if name != "ignore"}
     if sorted(plain.values()) != list(range(len(plain))) or not 2 <= len(plain) <= MAX_LABEL + 1:
         raise ModelError(f"{file} must number its labels 0, 1, 2, ... (at most {MAX_LABEL}) without gaps.")
     return plain
+
+
+def _check_unusual(labels: dict[str, Any], regions_class_order: list[int] | None, file: Path) -> None:
+    """By nnU-Net's own rules; importing them takes half a second, which labels that are plain numbers do not need."""
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager  # noqa: PLC0415
+
+    try:
+        manager = LabelManager(labels, regions_class_order)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"{file} has invalid labels ({error}); give background 0 and the others 1, 2, ...") from error
+    if manager.has_regions:
+        raise ModelError(f"{file} describes a region-based model; UGA needs labels that exclude each other.")

@@ -147,12 +147,12 @@ def _by_centre(summary: Summary) -> Callable[[], Figure]:
         centres = sorted({centre for point in summary.points for centre in point.by_centre})
         rarity = _rarities(summary)[0]
         figure, panels = _panels(len(centres))
+        _put_on_one_scale(panels)
         for axes, centre in zip(panels, centres, strict=True):
             _curves(axes, summary, rarity, lambda point, name=centre: point.by_centre.get(name))  # type: ignore[misc]
             title = f"centre {centre}" + (" (home)" if centre in summary.home_centres else "")
             axes.set_title("\n".join(filter(None, (title, _share(rarity)))))
             axes.set_ylabel(f"Dice of {summary.label}")
-        _put_on_one_scale(panels)
         _legend(figure, panels[0])
         return figure
 
@@ -167,6 +167,7 @@ def _by_class(summary: Summary) -> Callable[[], Figure] | None:
     def make() -> Figure:
         rarity = _rarities(summary)[0]
         figure, panels = _panels(len(classes))
+        _put_on_one_scale([axes for axes, name in zip(panels, classes, strict=True) if name != "negative"])
         for axes, name in zip(panels, classes, strict=True):
             negative = name == "negative"
             _curves(
@@ -179,7 +180,6 @@ def _by_class(summary: Summary) -> Callable[[], Figure] | None:
             )
             axes.set_title("\n".join(filter(None, (name, _share(rarity)))))
             axes.set_ylabel(f"mm² a slide wrongly called {summary.label}" if negative else f"Dice of {summary.label}")
-        _put_on_one_scale([axes for axes, name in zip(panels, classes, strict=True) if name != "negative"])
         _legend(figure, panels[0])
         return figure
 
@@ -313,12 +313,9 @@ def _panels(count: int, *, size: tuple[float, float] = _PANEL) -> tuple[Figure, 
 
 
 def _put_on_one_scale(panels: Sequence[Axes]) -> None:
-    """So that a small change at one centre does not look like a large one at another."""
-    if panels:
-        limits = [axes.get_ylim() for axes in panels]
-        bottom, top = min(low for low, _ in limits), max(high for _, high in limits)
-        for axes in panels:
-            axes.set_ylim(bottom, top)
+    """So that a small change at one centre does not look like a large one at another; call it before they are drawn."""
+    for axes in panels[1:]:
+        axes.sharey(panels[0])
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

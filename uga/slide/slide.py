@@ -105,18 +105,13 @@ class Slide:
         ratio_x, ratio_y = grid.scale_x / level.scale_x, grid.scale_y / level.scale_y
         block_height, block_width = max(1, int(_BLOCK_PX / ratio_y)), max(1, int(_BLOCK_PX / ratio_x))
         with self._reading():
-            for y in range(inside.y, inside.y_end, block_height):
-                y_end = min(y + block_height, inside.y_end)
-                rows = coverage(y, y_end, ratio_y, level.height_px)
-                for x in range(inside.x, inside.x_end, block_width):
-                    x_end = min(x + block_width, inside.x_end)
-                    columns = coverage(x, x_end, ratio_x, level.width_px)
-                    source = self._reader.read(
-                        index, columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
-                    )
-                    pixels[y - region.y : y_end - region.y, x - region.x : x_end - region.x] = area_average(
-                        source, rows, columns
-                    )
+            for block in inside.tiles(block_width, block_height):
+                rows = coverage(block.y, block.y_end, ratio_y, level.height_px)
+                columns = coverage(block.x, block.x_end, ratio_x, level.width_px)
+                source = self._reader.read(
+                    index, columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
+                )
+                pixels[block.within(region)] = area_average(source, rows, columns)
         return pixels
 
     def thumbnail(self, max_px: int) -> Rgb:
