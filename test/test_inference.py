@@ -54,7 +54,9 @@ def all_tissue(slide, grid) -> TissueMask:
 
 
 def join(bands: list[Band]) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
-    return tuple(np.concatenate([getattr(b, name) for b in bands]) for name in ("labels", "uncertainty", "rgb"))
+    rows = [(b.labels, b.uncertainty, b.rgb(slice(0, len(b.labels)))) for b in bands]
+    labels, uncertainty, rgb = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    return labels, uncertainty, rgb
 
 
 def run(slide, grid, tissue, ensemble, **settings) -> list[Band]:

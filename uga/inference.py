@@ -17,7 +17,7 @@ import torch
 from uga.blending import BlendedLogits
 from uga.errors import SlideError
 from uga.geometry import Grid, GridRegion
-from uga.strips import WHITE, StripReader
+from uga.strips import Pixels, StripReader
 from uga.windows import WindowPlan, gaussian_weight
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Band:
 
     Attributes:
         y: first grid row.
-        rgb: uint8 (h, width, 3); white where nothing was read.
+        pixels: what was read of these rows, and perhaps of others.
         labels: uint8 (h, width); 0 outside tissue.
         uncertainty: float32 (h, width), in the measure's unit; 0 outside tissue.
         tissue: bool (h, width).
@@ -52,11 +52,15 @@ class Band:
     """
 
     y: int
-    rgb: NDArray[np.uint8]
+    pixels: Pixels
     labels: NDArray[np.uint8]
     uncertainty: NDArray[np.float32]
     tissue: NDArray[np.bool_]
     extra: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def rgb(self, rows: slice) -> NDArray[np.uint8]:
+        """Pixels of some of the rows, uint8 (rows, width, 3); white where nothing was read."""
+        return self.pixels.get(GridRegion(0, self.y + rows.start, self.labels.shape[1], rows.stop - rows.start))
 
     def parts(self) -> Iterator[Band]:
         """The band in a few rows at a time, so that what is made of it takes little memory on the widest slide too."""
@@ -65,9 +69,7 @@ class Band:
         for start in range(0, height, step):
             rows = slice(start, start + step)
             extra = {name: values[rows] for name, values in self.extra.items()}
-            yield Band(
-                self.y + start, self.rgb[rows], self.labels[rows], self.uncertainty[rows], self.tissue[rows], extra
-            )
+            yield Band(self.y + start, self.pixels, self.labels[rows], self.uncertainty[rows], self.tissue[rows], extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class SlideInference:
         ensemble: the folds, resident on their device.
         statistics: the slide's channel statistics where the model's normalisation needs them.
         settings: measure, overlap, batches, threads.
-        also_read: regions whose pixels the caller wants in ``Band.rgb`` although no window may need them.
+        also_read: regions whose pixels the caller wants in bands although no window may need them.
     """
 
     def __init__(
@@ -132,11 +134,7 @@ class SlideInference:
         if not windows:
             return None
         fullest = max(windows, key=self._tissue.fraction)
-        inside = fullest.intersection(self._grid.region)
-        assert inside is not None  # noqa: S101 - a window with tissue lies on the grid
-        rgb = np.full((fullest.height, fullest.width, 3), WHITE, dtype=np.uint8)
-        rgb[inside.within(fullest)] = self._slide.read(self._grid, inside)
-        return self._network_input(rgb[None], [fullest])
+        return self._network_input(self._slide.read(self._grid, fullest)[None], [fullest])
 
     @torch.inference_mode()
     def bands(self, progress: Progress | None = None) -> Iterator[Band]:
@@ -147,18 +145,16 @@ class SlideInference:
         """
         plan, device = self.plan, self._ensemble.device
         weight = gaussian_weight(self._ensemble.model.window_px).to(device)
-        pixels = _PixelRing(plan.window_height, plan.frame.width)
+        pixels = Pixels()
         sums = BlendedLogits(plan, len(self._ensemble), self._ensemble.model.num_classes, device)
         done = 0
-        read_to = plan.frame.y
         under_way: deque[_BandUnderWay] = deque()
         for index, strip in enumerate(self._strips):
-            pixels.put(read_to - plan.frame.y, strip)
-            read_to += len(strip)
+            pixels = pixels.without_rows_before(plan.ys[index]) + strip
             band = self._band(index)
             with self._ensemble.beside():
                 for windows in self._batches(index):
-                    rgb = np.stack([pixels.get(window, plan.frame) for window in windows])
+                    rgb = np.stack([pixels.get(window) for window in windows])
                     logits = self._ensemble.logits(self._network_input(rgb, windows))
                     logits *= weight
                     for position, window in enumerate(windows):
@@ -168,7 +164,7 @@ class SlideInference:
                     if progress is not None:
                         progress(done, self.window_count)
                 band.put(sums.take(index, plan.frame.x_end))
-            band.finish(pixels.get(band.region, plan.frame))
+            band.finish(pixels)
             under_way.append(band)
             while len(under_way) > self._settings.bands_behind:
                 yield self._checked(under_way.popleft().collect())
@@ -239,9 +235,9 @@ class _BandUnderWay:
             here = part.within(self.region)
             self._labels[here], self._maps[:, *here] = ensemble_maps(logits, self._functions)
 
-    def finish(self, rgb: NDArray[np.uint8]) -> None:
-        """All blocks have been put; ``rgb`` are the band's pixels."""
-        self._rgb = rgb
+    def finish(self, pixels: Pixels) -> None:
+        """All blocks have been put; ``pixels`` are the band's."""
+        self._pixels = pixels
         self._copied = torch.cuda.Event() if self._maps.is_cuda else None  # type: ignore[no-untyped-call]
         self._labels, self._maps = _to_host(self._labels), _to_host(self._maps)
         if self._copied is not None:
@@ -256,7 +252,7 @@ class _BandUnderWay:
         np.copyto(maps, 0, where=~tissue)
         uncertainty, *others = maps
         extra = dict(zip(self._extra, others, strict=True))
-        return Band(self.region.y, self._rgb, labels, uncertainty, tissue, extra)
+        return Band(self.region.y, self._pixels, labels, uncertainty, tissue, extra)
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
@@ -286,30 +282,3 @@ def ensemble_maps(logits: torch.Tensor, functions: Sequence[PixelMeasure]) -> tu
     # The argmax, which torch finds ten times as fast in this way on a CPU.
     labels = probabilities.mean(0).max(0).indices.to(torch.uint8)
     return labels[:, :width], torch.stack([function(probabilities)[:, :width] for function in functions])
-
-
-class _PixelRing:
-    """The last ``height`` rows of the frame; row r lives at r modulo height."""
-
-    def __init__(self, height: int, width: int) -> None:
-        self._rows = np.zeros((height, width, 3), dtype=np.uint8)
-
-    def put(self, y: int, rows: NDArray[np.uint8]) -> None:
-        for ring, part in _ring_slices(y, len(rows), len(self._rows)):
-            self._rows[ring] = rows[part]
-
-    def get(self, region: GridRegion, frame: GridRegion) -> NDArray[np.uint8]:
-        columns = slice(region.x - frame.x, region.x_end - frame.x)
-        pixels = np.empty((region.height, region.width, 3), dtype=np.uint8)
-        for ring, part in _ring_slices(region.y - frame.y, region.height, len(self._rows)):
-            pixels[part] = self._rows[ring, columns]
-        return pixels
-
-
-def _ring_slices(y: int, count: int, height: int) -> Iterator[tuple[slice, slice]]:
-    """Where ``count`` <= ``height`` rows from row ``y`` lie in the ring, beside their place in the block of rows."""
-    start = y % height
-    first = min(count, height - start)
-    yield slice(start, start + first), slice(0, first)
-    if first < count:
-        yield slice(0, count - first), slice(first, count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,37 @@ _COLUMN_PX = 64
 _PIECE_COLUMNS = 16
 WHITE = 255
 
+_Piece = tuple[GridRegion, "Future[NDArray[np.uint8]]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Rectangles of the grid that were read, uint8 RGB; white wherever none lies."""
+
+    pieces: tuple[tuple[GridRegion, NDArray[np.uint8]], ...] = ()
+
+    def get(self, region: GridRegion) -> NDArray[np.uint8]:
+        """The pixels of a region, uint8 (h, w, 3)."""
+        pixels = np.full((region.height, region.width, 3), WHITE, dtype=np.uint8)
+        for place, content in self.pieces:
+            shared = place.intersection(region)
+            if shared is not None:
+                pixels[shared.within(region)] = content[shared.within(place)]
+        return pixels
+
+    def without_rows_before(self, y: int) -> Pixels:
+        """Those of which some row is ``y`` or later."""
+        return Pixels(tuple(piece for piece in self.pieces if piece[0].y_end > y))
+
+    def __add__(self, other: Pixels) -> Pixels:
+        return Pixels(self.pieces + other.pieces)
+
 
 class StripReader:
     """Iterates over the rows that each window row adds to the one before it.
 
-    The strip of window row i is uint8 RGB of shape (new rows, frame width, 3). Columns that no wanted region touches
-    are white and cost nothing. ``ahead`` strips are read by ``workers`` threads while the caller is busy.
+    The strip of window row i is as wide as the frame, but made only of what some wanted region touches; the rest costs
+    nothing. ``ahead`` strips are read by ``workers`` threads while the caller is busy.
     """
 
     def __init__(
@@ -48,19 +74,19 @@ class StripReader:
         self._workers = workers
         self._wanted = _RowRanges(plan.frame, wanted)
 
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        pending: deque[tuple[NDArray[np.uint8], list[Future[None]]]] = deque()
+    def __iter__(self) -> Iterator[Pixels]:
+        pending: deque[list[_Piece]] = deque()
         with ThreadPoolExecutor(self._workers, thread_name_prefix="uga-reader") as pool:
             try:
                 for y, y_end in self._row_ranges():
                     pending.append(self._submit(pool, y, y_end))
                     if len(pending) > self._ahead:
-                        yield _finished(*pending.popleft())
+                        yield _finished(pending.popleft())
                 while pending:
-                    yield _finished(*pending.popleft())
+                    yield _finished(pending.popleft())
             finally:
-                for _, futures in pending:
-                    for future in futures:
+                for pieces in pending:
+                    for _, future in pieces:
                         future.cancel()
 
     def _row_ranges(self) -> Iterator[tuple[int, int]]:
@@ -70,19 +96,13 @@ class StripReader:
             yield y, y_end
             y = y_end
 
-    def _submit(self, pool: ThreadPoolExecutor, y: int, y_end: int) -> tuple[NDArray[np.uint8], list[Future[None]]]:
-        frame = self._plan.frame
-        rows = GridRegion(frame.x, y, frame.width, y_end - y)
-        strip = np.full((rows.height, rows.width, 3), WHITE, dtype=np.uint8)
-        futures = []
+    def _submit(self, pool: ThreadPoolExecutor, y: int, y_end: int) -> list[_Piece]:
+        pieces = []
         for x, x_end in self._wanted.columns(y, y_end):
             region = GridRegion(x, y, x_end - x, y_end - y).intersection(self._grid.region)
             if region is not None:
-                futures.append(pool.submit(self._read_into, strip, rows, region))
-        return strip, futures
-
-    def _read_into(self, strip: NDArray[np.uint8], rows: GridRegion, region: GridRegion) -> None:
-        strip[region.within(rows)] = self._slide.read(self._grid, region)
+                pieces.append((region, pool.submit(self._slide.read, self._grid, region)))
+        return pieces
 
 
 class _RowRanges:
@@ -115,7 +135,5 @@ class _RowRanges:
                 yield x, min(self._frame.x_end, self._frame.x + (piece[-1] + 1) * _COLUMN_PX)
 
 
-def _finished(strip: NDArray[np.uint8], futures: list[Future[None]]) -> NDArray[np.uint8]:
-    for future in futures:
-        future.result()
-    return strip
+def _finished(pieces: list[_Piece]) -> Pixels:
+    return Pixels(tuple((region, future.result()) for region, future in pieces))

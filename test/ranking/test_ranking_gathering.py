@@ -15,6 +15,7 @@ from uga.ranking import (
     black_and_white,
     to_uint8,
 )
+from uga.strips import Pixels
 
 PATCH = 16
 TUMOUR = 2
@@ -33,12 +34,12 @@ class Maps:
         self.rgb = rng.choice([0, 20, 120, 229, 235, 255], (height, width, 3)).astype(np.uint8)
 
     def bands(self, heights: list[int]) -> list[Band]:
-        bands, y = [], 0
+        bands, y, pixels = [], 0, Pixels(((self.grid.region, self.rgb),))
         while y < self.grid.height:
             stop = min(self.grid.height, y + heights[len(bands) % len(heights)])
             rows = slice(y, stop)
             extra = {"other": self.other[rows]}
-            bands.append(Band(y, self.rgb[rows], self.labels[rows], self.uncertainty[rows], self.tissue[rows], extra))
+            bands.append(Band(y, pixels, self.labels[rows], self.uncertainty[rows], self.tissue[rows], extra))
             y = stop
         return bands
 

@@ -44,8 +44,16 @@ _MAX_ENCODING = 16
 
 
 @dataclass(slots=True)
+class _Tile:
+    """A tile that waits for the rest of its rows: of one colour so far, or pixels as wide as its column."""
+
+    colour: bytes | None = None
+    pixels: UInt8 | None = None
+
+
+@dataclass(slots=True)
 class _Level:
-    """One level: its tiles so far and the rows that wait for a full tile row."""
+    """One level: where its tiles are in the file, and the row of tiles that waits for the rest of its rows."""
 
     width: int
     height: int
@@ -53,9 +61,7 @@ class _Level:
     byte_counts: list[int] = field(default_factory=list)
     rows_received: int = 0
     rows_waiting: int = 0
-    # While all waiting rows have one colour only that colour is kept; the buffer is not touched.
-    waiting_colour: bytes | None = None
-    buffer: UInt8 | None = None
+    waiting: list[_Tile] = field(default_factory=list)
 
 
 class PyramidWriter:
@@ -108,10 +114,13 @@ class PyramidWriter:
         self._jpeg_quality = jpeg_quality
         self._value_range = value_range
         self._samples = 3 if kind == "rgb" else 1
+        self._nearest = kind == "labels"
         self._levels = [_Level(width, height)]
         while max(self._levels[-1].width, self._levels[-1].height) > tile_px:
             last = self._levels[-1]
             self._levels.append(_Level((last.width + 1) // 2, (last.height + 1) // 2))
+        for level in self._levels:
+            level.waiting = self._empty_tiles(level)
         self._constant_tiles: dict[bytes, tuple[int, int]] = {}
         self._encoding: deque[tuple[_Level, int, Future[bytes]]] = deque()
         self._partial = partial_path(path)
@@ -151,7 +160,12 @@ class PyramidWriter:
         if rows.dtype != np.uint8 or rows.shape[1:] != expected:
             raise ValueError(f"{self._path.name}: rows of {rows.dtype} {rows.shape}, expected uint8 (n, *{expected}).")
         self._check_room(len(rows))
-        self._push(0, rows)
+        while len(rows):
+            part, rows = np.split(rows, [self._tile_px - level.rows_waiting])
+            for x, colour in zip(self._columns(level), tiles.column_colours(part, self._tile_px), strict=True):
+                pixels = part[:, x : x + self._tile_px]
+                self._put(0, x, pixels.shape[:2], pixels if colour is None else colour)
+            self._received(0, len(part))
 
     def append_blank(self, n_rows: int, value: int | tuple[int, int, int]) -> None:
         """Add ``n_rows`` rows of one colour; the same as `append`, almost for free.
@@ -167,7 +181,13 @@ class PyramidWriter:
         values = (value,) * self._samples if isinstance(value, int) else value
         if len(values) != self._samples:
             raise ValueError(f"{self._path.name}: {value} is not a value of a {self._kind} picture.")
-        self._push_colour(0, n_rows, bytes(values))
+        level = self._levels[0]
+        while n_rows:
+            part = min(n_rows, self._tile_px - level.rows_waiting)
+            for x in self._columns(level):
+                self._put(0, x, (part, min(self._tile_px, level.width - x)), bytes(values))
+            self._received(0, part)
+            n_rows -= part
 
     def close(self) -> None:
         """Write the directories, re-open the file to check it and give it its final name.
@@ -203,91 +223,66 @@ class PyramidWriter:
         if self._stream is None or n_rows < 0 or level.rows_received + n_rows > level.height:
             raise ValueError(f"{self._path.name}: no room for {n_rows} rows after {level.rows_received}.")
 
-    # Rows enter a level here; each full (or last) tile row is emitted and its reduction enters the next level.
+    def _columns(self, level: _Level) -> range:
+        return range(0, level.width, self._tile_px)
 
-    def _push(self, index: int, rows: UInt8) -> None:
-        level = self._levels[index]
-        while len(rows):
-            if level.rows_waiting == 0 and self._completes(level, len(rows)):
-                part, rows = rows[: self._tile_px], rows[self._tile_px :]
-                level.rows_received += len(part)
-                self._emit(index, part)
-                continue
-            buffer = self._buffer(level)
-            part, rows = np.split(rows, [self._tile_px - level.rows_waiting])
-            buffer[level.rows_waiting : level.rows_waiting + len(part)] = part
-            self._received(index, len(part))
+    def _empty_tiles(self, level: _Level) -> list[_Tile]:
+        return [_Tile() for _ in self._columns(level)]
 
-    def _push_colour(self, index: int, n_rows: int, colour: bytes) -> None:
-        level = self._levels[index]
-        while n_rows:
-            part = min(n_rows, self._tile_px - level.rows_waiting)
-            if level.rows_waiting == 0:
-                level.waiting_colour = colour
-            elif level.waiting_colour != colour:
-                self._buffer(level)[level.rows_waiting : level.rows_waiting + part] = np.frombuffer(colour, np.uint8)
-            self._received(index, part)
-            n_rows -= part
+    # Rows enter a level here, in pieces that lie in one tile; each row of tiles that is full, or the last, is emitted
+    # and its reduction enters the next level. What has one colour takes no memory on the way.
 
-    def _completes(self, level: _Level, n_rows: int) -> bool:
-        return n_rows >= self._tile_px or level.rows_received + n_rows == level.height
-
-    def _buffer(self, level: _Level) -> UInt8:
-        """The level's waiting rows as pixels, (tile, width) or (tile, width, 3)."""
-        if level.buffer is None:
-            shape = (self._tile_px, level.width)
-            level.buffer = np.empty((*shape, 3) if self._samples == 3 else shape, np.uint8)
-        if level.waiting_colour is not None:
-            level.buffer[: level.rows_waiting] = np.frombuffer(level.waiting_colour, np.uint8)
-            level.waiting_colour = None
-        return level.buffer
+    def _put(self, index: int, x: int, size: tuple[int, int], content: UInt8 | bytes) -> None:
+        """Adds a piece of the next rows, of (height, width) ``size`` from column ``x`` on: pixels, or one colour."""
+        level, (height, width) = self._levels[index], size
+        column, start = divmod(x, self._tile_px)
+        tile = level.waiting[column]
+        if isinstance(content, bytes) and tile.pixels is None and tile.colour in {None, content}:
+            tile.colour = content
+            return
+        end = level.rows_waiting + height
+        if tile.pixels is None:
+            shape = (self._tile_px, min(self._tile_px, level.width - column * self._tile_px))
+            tile.pixels = np.empty((*shape, 3) if self._samples == 3 else shape, np.uint8)
+            if tile.colour is not None:
+                tile.pixels[:end] = np.frombuffer(tile.colour, np.uint8)
+        piece = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else content
+        tile.pixels[level.rows_waiting : end, start : start + width] = piece
 
     def _received(self, index: int, n_rows: int) -> None:
+        """The next rows of a level are complete."""
         level = self._levels[index]
         level.rows_received += n_rows
         level.rows_waiting += n_rows
-        if level.rows_waiting < self._tile_px and level.rows_received < level.height:
-            return
-        waiting, level.rows_waiting = level.rows_waiting, 0
-        if level.waiting_colour is None:
-            self._emit(index, self._buffer(level)[:waiting])
-        else:
-            colour, level.waiting_colour = level.waiting_colour, None
-            self._emit_colour(index, waiting, colour)
+        if level.rows_waiting == self._tile_px or level.rows_received == level.height:
+            self._emit(index)
 
-    def _emit(self, index: int, rows: UInt8) -> None:
+    def _emit(self, index: int) -> None:
         level = self._levels[index]
+        n_rows, level.rows_waiting = level.rows_waiting, 0
+        waiting, level.waiting = level.waiting, self._empty_tiles(level)
         is_last = index + 1 == len(self._levels)
-        half_shape = ((len(rows) + 1) // 2, (level.width + 1) // 2, *rows.shape[2:])
-        halved = None if is_last else np.empty(half_shape, np.uint8)
-        for x in range(0, level.width, self._tile_px):
-            tile = rows[:, x : x + self._tile_px]
-            colour = tiles.constant_colour(tile)
-            if colour is None:
-                self._encode_later(level, tile)
+        for x, tile in zip(self._columns(level), waiting, strict=True):
+            content = tile.colour if tile.pixels is None else _one_colour_or(tile.pixels[:n_rows])
+            assert content is not None  # noqa: S101 - every tile has got its rows
+            if isinstance(content, bytes):
+                self._store_constant(level, content)
             else:
-                self._store_constant(level, colour)
-            if halved is not None:
-                target = halved[:, x // 2 : (x + self._tile_px) // 2]
-                target[...] = (
-                    np.frombuffer(colour, np.uint8) if colour else tiles.halve(tile, nearest=self._kind == "labels")
-                )
-        if halved is not None:
-            self._push(index + 1, halved)
-
-    def _emit_colour(self, index: int, n_rows: int, colour: bytes) -> None:
-        level = self._levels[index]
-        for _ in range(0, level.width, self._tile_px):
-            self._store_constant(level, colour)
-        if index + 1 < len(self._levels):
-            self._push_colour(index + 1, (n_rows + 1) // 2, colour)
+                self._encode_later(level, content)
+            if not is_last:
+                size = (n_rows + 1) // 2, (min(self._tile_px, level.width - x) + 1) // 2
+                half = content if isinstance(content, bytes) else tiles.halve(content, nearest=self._nearest)
+                self._put(index + 1, x // 2, size, half)
+        if not is_last:
+            self._received(index + 1, (n_rows + 1) // 2)
 
     # Tiles. They are written in the order in which they came, so the file does not depend on the threads.
 
     def _encode_later(self, level: _Level, tile: UInt8) -> None:
         while len(self._encoding) >= _MAX_ENCODING:
             self._write_oldest()
-        padded = tiles.pad(tile, self._tile_px, self._tile_px)
+        size = (self._tile_px, self._tile_px)
+        padded = tile if tile.shape[:2] == size else tiles.pad(tile, *size)
         self._encoding.append((level, len(level.offsets), self._pool.submit(self._encode, padded)))
         level.offsets.append(0)
         level.byte_counts.append(0)
@@ -383,3 +378,8 @@ class PyramidWriter:
             if sizes != self.level_sizes_px:
                 raise OSError(f"{self._partial.name} reads back as {sizes}; free disk space and run again.")
             tiff.pages[-1].asarray()
+
+
+def _one_colour_or(pixels: UInt8) -> UInt8 | bytes:
+    colour = tiles.constant_colour(pixels)
+    return pixels if colour is None else colour

@@ -22,6 +22,14 @@ def constant_colour(tile: UInt8) -> bytes | None:
     return None
 
 
+def column_colours(rows: UInt8, width: int) -> list[bytes | None]:
+    """Of every ``width`` columns the one colour they have in these rows, or None."""
+    starts = np.arange(0, rows.shape[1], width)
+    lowest = np.minimum.reduceat(rows.min(axis=0), starts)
+    highest = np.maximum.reduceat(rows.max(axis=0), starts)
+    return [low.tobytes() if (low == high).all() else None for low, high in zip(lowest, highest, strict=True)]
+
+
 def halve(tile: UInt8, *, nearest: bool) -> UInt8:
     """The tile at half its size, rounded up: its top-left samples if ``nearest``, else its 2 x 2 means."""
     if nearest:

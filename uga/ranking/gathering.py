@@ -109,7 +109,7 @@ class PatchScores:
         tissue = band.tissue[rows]
         inside = np.ones_like(tissue)
         self._outside[row] -= self._per_cell(inside).astype(np.int64)
-        black, white = black_and_white(band.rgb[rows])
+        black, white = black_and_white(band.rgb(rows))
         self._black[row] += self._per_cell(black).astype(np.int64)
         self._white[row] += self._per_cell(white).astype(np.int64)
         if not tissue.any():
