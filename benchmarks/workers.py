@@ -55,7 +55,7 @@ def bands(model_folder: str, engine: str, precision: str, slide_file: str, mirro
         settings = InferenceSettings(measure=Measure.SOFT_CROSS_ENTROPY)
         inference = SlideInference(slide, grid, tissue, ensemble, None, settings)
         start = time.perf_counter()
-        labels = np.concatenate([band.labels for band in inference.bands()])
+        labels = np.concatenate([rows.labels for band in inference.bands() for rows in band.parts()])
         seconds = time.perf_counter() - start
     np.save(path.with_name(f"labels-{engine}-{precision}-{mirroring}-{Path(model_folder).name}.npy"), labels)
     return {"seconds": seconds, "windows": inference.window_count}

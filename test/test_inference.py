@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from uga import blending
 from uga.errors import SlideError
-from uga.inference import Band, InferenceSettings, SlideInference, ensemble_maps
+from uga.inference import InferenceSettings, Rows, SlideInference, ensemble_maps
 from uga.measures import Measure
 from uga.model.arithmetic import REFERENCE, Arithmetic
 from uga.model.ensemble import Ensemble
@@ -53,17 +53,25 @@ def all_tissue(slide, grid) -> TissueMask:
     )
 
 
-def join(bands: list[Band]) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
+def join(bands: list[Rows]) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
     rows = [(b.labels, b.uncertainty, b.rgb(slice(0, len(b.labels)))) for b in bands]
     labels, uncertainty, rgb = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     return labels, uncertainty, rgb
 
 
-def run(slide, grid, tissue, ensemble, **settings) -> list[Band]:
+def run(slide, grid, tissue, ensemble, **settings) -> list[Rows]:
+    return whole(inference_of(slide, grid, tissue, ensemble, **settings))
+
+
+def whole(inference: SlideInference) -> list[Rows]:
+    return [band.rows(band.region.y, band.region.y_end) for band in inference.bands()]
+
+
+def inference_of(slide, grid, tissue, ensemble, **settings) -> SlideInference:
     needs = ensemble.model.normalisation.needs_statistics
     statistics = slide_statistics(slide, grid, all_tissue(slide, grid)) if needs else None
     settings = InferenceSettings(**{"measure": Measure.SOFT_CROSS_ENTROPY, **settings})
-    return list(SlideInference(slide, grid, tissue, ensemble, statistics, settings).bands())
+    return SlideInference(slide, grid, tissue, ensemble, statistics, settings)
 
 
 def nnunet_fold_probabilities(folder: Path, rgb: NDArray[np.uint8], monkeypatch) -> torch.Tensor:
@@ -166,15 +174,16 @@ def test_the_parts_of_a_band_are_the_band(tmp_path, ensemble, monkeypatch) -> No
     extra = {"entropy": Measure.ENTROPY.of}
     with open_slide(write_slide(tmp_path / "s.tif", picture(100, 90)), mpp=1.0) as slide:
         grid = slide.grid(1.0)
-        band = run(slide, grid, all_tissue(slide, grid), ensemble, extra=extra)[1]
+        band = list(inference_of(slide, grid, all_tissue(slide, grid), ensemble, extra=extra).bands())[1]
+    rows = band.rows(band.region.y, band.region.y_end)
     monkeypatch.setattr("uga.inference._PART_PX", 7 * 90 + 80)
     parts = list(band.parts())
     assert [len(part.labels) for part in parts[:-1]] == [7] * (len(parts) - 1)
-    assert [part.y for part in parts] == [band.y + 7 * number for number in range(len(parts))]
-    for whole, joined in zip(join([band]), join(parts), strict=True):
+    assert [part.y for part in parts] == [rows.y + 7 * number for number in range(len(parts))]
+    for whole, joined in zip(join([rows]), join(parts), strict=True):
         np.testing.assert_array_equal(joined, whole)
-    np.testing.assert_array_equal(np.concatenate([part.tissue for part in parts]), band.tissue)
-    np.testing.assert_array_equal(np.concatenate([part.extra["entropy"] for part in parts]), band.extra["entropy"])
+    np.testing.assert_array_equal(np.concatenate([part.tissue for part in parts]), rows.tissue)
+    np.testing.assert_array_equal(np.concatenate([part.extra["entropy"] for part in parts]), rows.extra["entropy"])
 
 
 def test_extra_maps_come_beside_the_measure(tmp_path, ensemble) -> None:
@@ -221,7 +230,7 @@ def test_a_tissue_mask_only_skips(tmp_path, ensemble, monkeypatch, block) -> Non
         some = TissueMask(cells=cells, cell_px=everything.cell_px, grid=grid)
         full = join(run(slide, grid, everything, ensemble))
         work = SlideInference(slide, grid, some, ensemble, None, InferenceSettings(measure=Measure.SOFT_CROSS_ENTROPY))
-        part = join(list(work.bands()))
+        part = join(whole(work))
         keep = some.expand(grid.region)
     assert 0 < work.window_count < len(work.plan.xs) * len(work.plan.ys)
     for ours, reference in zip(part[:2], full[:2], strict=True):
@@ -234,7 +243,7 @@ def test_no_tissue_gives_empty_maps_without_running_the_network(tmp_path, ensemb
         grid = slide.grid(1.0)
         none = TissueMask(cells=np.zeros_like(all_tissue(slide, grid).cells), cell_px=8, grid=grid)
         work = SlideInference(slide, grid, none, ensemble, None, InferenceSettings(measure=Measure.SOFT_CROSS_ENTROPY))
-        labels, uncertainty, _ = join(list(work.bands()))
+        labels, uncertainty, _ = join(whole(work))
     assert work.window_count == 0
     assert labels.shape == (100, 90)
     assert not labels.any()

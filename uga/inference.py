@@ -39,8 +39,8 @@ _PART_PX = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
-    """Finished rows of the working grid, full width, starting at grid row ``y``.
+class Rows:
+    """Rows of the working grid, full width, starting at grid row ``y``.
 
     Attributes:
         y: first grid row.
@@ -62,14 +62,53 @@ class Band:
         """Pixels of some of the rows, uint8 (rows, width, 3); white where nothing was read."""
         return self.pixels.get(GridRegion(0, self.y + rows.start, self.labels.shape[1], rows.stop - rows.start))
 
-    def parts(self) -> Iterator[Band]:
-        """The band in a few rows at a time, so that what is made of it takes little memory on the widest slide too."""
-        height, width = self.labels.shape
-        step = max(1, _PART_PX // width)
-        for start in range(0, height, step):
-            rows = slice(start, start + step)
-            extra = {name: values[rows] for name, values in self.extra.items()}
-            yield Band(self.y + start, self.pixels, self.labels[rows], self.uncertainty[rows], self.tissue[rows], extra)
+
+@dataclass(frozen=True, slots=True)
+class BlockMaps:
+    """The maps of one rectangle: labels, uint8 (h, w), and measures, float32 (measures, h, w); 0 outside tissue."""
+
+    region: GridRegion
+    labels: NDArray[np.uint8]
+    measures: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Finished rows of the working grid; on the widest slide, too, they take memory only where there is tissue.
+
+    Attributes:
+        region: the rows, full width.
+        pixels: what was read of these rows, and perhaps of others.
+        blocks: the maps, wherever there is tissue.
+        tissue: of the slide.
+        extra: names of all measures but the first, which is the uncertainty.
+    """
+
+    region: GridRegion
+    pixels: Pixels
+    blocks: tuple[BlockMaps, ...]
+    tissue: TissueMask
+    extra: tuple[str, ...]
+
+    def parts(self) -> Iterator[Rows]:
+        """All rows, a few at a time."""
+        step = max(1, _PART_PX // self.region.width)
+        for y in range(self.region.y, self.region.y_end, step):
+            yield self.rows(y, min(y + step, self.region.y_end))
+
+    def rows(self, y: int, y_end: int) -> Rows:
+        """The rows from grid row ``y`` to before ``y_end``."""
+        region = GridRegion(self.region.x, y, self.region.width, y_end - y)
+        labels = np.zeros((region.height, region.width), np.uint8)
+        measures = np.zeros((1 + len(self.extra), region.height, region.width), np.float32)
+        for block in self.blocks:
+            shared = block.region.intersection(region)
+            if shared is not None:
+                here, there = shared.within(region), shared.within(block.region)
+                labels[here] = block.labels[there]
+                measures[:, *here] = block.measures[:, *there]
+        extra = dict(zip(self.extra, measures[1:], strict=True))
+        return Rows(y, self.pixels, labels, measures[0], self.tissue.expand(region), extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +212,7 @@ class SlideInference:
 
     def _checked(self, band: Band) -> Band:
         """The band; what is not finite would be written as background that all folds are certain of."""
-        if all(np.isfinite(values).all() for values in (band.uncertainty, *band.extra.values())):
+        if all(np.isfinite(block.measures).all() for block in band.blocks):
             return band
         name, precision = self._slide.path.name, self._ensemble.arithmetic.precision
         if precision == "fp32":
@@ -217,29 +256,26 @@ class _BandUnderWay:
     def __init__(
         self, region: GridRegion, tissue: TissueMask, settings: InferenceSettings, device: torch.device
     ) -> None:
-        self.region = region
+        self._region = region
         self._tissue = tissue
         self._functions = (settings.measure.of, *settings.extra.values())
         self._extra = tuple(settings.extra)
-        size = (region.height, region.width)
-        self._labels = torch.zeros(size, dtype=torch.uint8, device=device)
-        self._maps = torch.zeros((len(self._functions), *size), dtype=torch.float32, device=device)
+        self._copied = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._blocks: list[tuple[GridRegion, torch.Tensor, torch.Tensor]] = []
 
     def put(self, blocks: Iterable[Block]) -> None:
         """Makes the maps of blended logits, where there is tissue."""
         for block in blocks:
-            part = block.region.intersection(self.region)
+            part = block.region.intersection(self._region)
             if part is None or not self._tissue.covers(part):
                 continue
             logits = block.mean()[:, :, *part.within(block.region)]
-            here = part.within(self.region)
-            self._labels[here], self._maps[:, *here] = ensemble_maps(logits, self._functions)
+            labels, measures = ensemble_maps(logits, self._functions)
+            self._blocks.append((part, _to_host(labels), _to_host(measures)))
 
     def finish(self, pixels: Pixels) -> None:
         """All blocks have been put; ``pixels`` are the band's."""
         self._pixels = pixels
-        self._copied = torch.cuda.Event() if self._maps.is_cuda else None  # type: ignore[no-untyped-call]
-        self._labels, self._maps = _to_host(self._labels), _to_host(self._maps)
         if self._copied is not None:
             self._copied.record()
 
@@ -247,12 +283,13 @@ class _BandUnderWay:
         """The finished band."""
         if self._copied is not None:
             self._copied.synchronize()
-        labels, maps, tissue = self._labels.numpy(), self._maps.numpy(), self._tissue.expand(self.region)
-        np.copyto(labels, 0, where=~tissue)
-        np.copyto(maps, 0, where=~tissue)
-        uncertainty, *others = maps
-        extra = dict(zip(self._extra, others, strict=True))
-        return Band(self.region.y, self._pixels, labels, uncertainty, tissue, extra)
+        blocks = []
+        for region, labels, measures in self._blocks:
+            block, tissue = BlockMaps(region, labels.numpy(), measures.numpy()), self._tissue.expand(region)
+            np.copyto(block.labels, 0, where=~tissue)
+            np.copyto(block.measures, 0, where=~tissue)
+            blocks.append(block)
+        return Band(self._region, self._pixels, tuple(blocks), self._tissue, self._extra)
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from uga.errors import UserError
 from uga.geometry import Grid, GridRegion, SpacingUm
-from uga.inference import Band
+from uga.inference import Rows
 from uga.ranking import (
     PatchGrid,
     PatchScores,
@@ -33,13 +33,13 @@ class Maps:
         self.labels = (rng.integers(0, 3, (height, width)) * self.tissue).astype(np.uint8)
         self.rgb = rng.choice([0, 20, 120, 229, 235, 255], (height, width, 3)).astype(np.uint8)
 
-    def bands(self, heights: list[int]) -> list[Band]:
+    def bands(self, heights: list[int]) -> list[Rows]:
         bands, y, pixels = [], 0, Pixels(((self.grid.region, self.rgb),))
         while y < self.grid.height:
             stop = min(self.grid.height, y + heights[len(bands) % len(heights)])
             rows = slice(y, stop)
             extra = {"other": self.other[rows]}
-            bands.append(Band(y, pixels, self.labels[rows], self.uncertainty[rows], self.tissue[rows], extra))
+            bands.append(Rows(y, pixels, self.labels[rows], self.uncertainty[rows], self.tissue[rows], extra))
             y = stop
         return bands
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from uga.inference import Band
+    from uga.inference import Rows
     from uga.ranking.grid import PatchGrid
 
 WHITE_MAX_SATURATION = 30
@@ -36,13 +36,13 @@ _REFERENCE_FRACTION = 0.8
 
 
 class PatchScores:
-    """Gathers the scores of one slide's patches from the bands of its maps.
+    """Gathers the scores of one slide's patches from the rows of its maps.
 
     Args:
         patches: where patches may lie.
         tumour_label: the label whose share is reported.
         full_scale: the value of U that the 8-bit map shows as 255, for the authors' key.
-        extra: names of the maps in `Band.extra` to take the means of.
+        extra: names of the maps in `Rows.extra` to take the means of.
     """
 
     def __init__(self, patches: PatchGrid, *, tumour_label: int, full_scale: float, extra: Iterable[str] = ()) -> None:
@@ -58,15 +58,15 @@ class PatchScores:
         self._outside = np.full(shape, patches.stride**2, dtype=np.int64)
         self._grey = np.zeros((*shape, _GREY_LEVELS), dtype=np.int32)
 
-    def add(self, band: Band) -> None:
-        """Adds the next band; bands may have any height."""
-        height = len(band.labels)
+    def add(self, rows: Rows) -> None:
+        """Adds the next rows, however many."""
+        height = len(rows.labels)
         start = 0
         while start < height:
-            row = (band.y + start) // self._patches.stride
-            stop = min(height, (row + 1) * self._patches.stride - band.y)
+            row = (rows.y + start) // self._patches.stride
+            stop = min(height, (row + 1) * self._patches.stride - rows.y)
             if row < self._rows:
-                self._add_rows(row, band, slice(start, stop))
+                self._add_rows(row, rows, slice(start, stop))
             start = stop
 
     def candidates(self, slide_id: str, centre: str = "") -> list[Candidate]:
@@ -105,21 +105,21 @@ class PatchScores:
                 )
         return found
 
-    def _add_rows(self, row: int, band: Band, rows: slice) -> None:
-        tissue = band.tissue[rows]
+    def _add_rows(self, row: int, rows: Rows, here: slice) -> None:
+        tissue = rows.tissue[here]
         inside = np.ones_like(tissue)
         self._outside[row] -= self._per_cell(inside).astype(np.int64)
-        black, white = black_and_white(band.rgb(rows))
+        black, white = black_and_white(rows.rgb(here))
         self._black[row] += self._per_cell(black).astype(np.int64)
         self._white[row] += self._per_cell(white).astype(np.int64)
         if not tissue.any():
             return
-        uncertainty = band.uncertainty[rows]
+        uncertainty = rows.uncertainty[here]
         self._uncertainty[row] += self._per_cell(uncertainty)
         for name, sums in self._extra.items():
-            sums[row] += self._per_cell(band.extra[name][rows])
+            sums[row] += self._per_cell(rows.extra[name][here])
         self._tissue[row] += self._per_cell(tissue).astype(np.int64)
-        self._tumour[row] += self._per_cell(band.labels[rows] == self._tumour_label).astype(np.int64)
+        self._tumour[row] += self._per_cell(rows.labels[here] == self._tumour_label).astype(np.int64)
         grey = to_uint8(uncertainty, self._full_scale)
         cell = np.arange(grey.shape[1]) // self._patches.stride * _GREY_LEVELS
         counts = np.bincount((grey + cell).ravel(), minlength=self._columns * _GREY_LEVELS)
