@@ -247,19 +247,15 @@ def _not_tissue(picture: Rgb, spacing_um: float) -> tuple[NDArray[np.bool_], NDA
     In blue and green ink green exceeds red, which no H&E does. Black ink and borders are dark without colour, while the
     darkest nuclei and folds stay purple. Red ink is redder than blood.
     """
-    excluded = _inked(picture, spacing_um)
-    # Small black spots within tissue (pigment, folds) are no pen.
-    strokes = _without_small(excluded, _INK_UM2 / spacing_um**2)
-    return excluded, strokes
-
-
-def _inked(picture: Rgb, spacing_um: float) -> NDArray[np.bool_]:
     black, cold, faded_cold, red, faded_red = _tints(picture)
     # Strokes fade outwards: a rim of the same tint belongs to them.
     rim = _disc(max(1, round(_INK_RIM_UM / spacing_um)))
-    inked: NDArray[np.bool_] = black | _grown(cold, faded_cold, rim)
-    inked |= _grown(red, faded_red, rim)
-    return inked
+    pen = _grown(cold, faded_cold, rim)
+    pen |= _grown(red, faded_red, rim)
+    excluded: NDArray[np.bool_] = black | pen
+    # Small black spots within tissue (pigment, folds) are no pen.
+    strokes = _without_small(excluded, _INK_UM2 / spacing_um**2)
+    return excluded, strokes
 
 
 def _tints(picture: Rgb) -> NDArray[np.bool_]:
@@ -277,7 +273,7 @@ def _tints(picture: Rgb) -> NDArray[np.bool_]:
     return found
 
 
-def _strips(picture: Rgb | NDArray[np.int32]) -> Iterator[slice]:
+def _strips(picture: Rgb) -> Iterator[slice]:
     """Some rows at a time, so that what is computed on the way takes little memory."""
     return (slice(top, top + _STRIP_CELLS) for top in range(0, len(picture), _STRIP_CELLS))
 
@@ -298,9 +294,7 @@ def _without_small(mask: NDArray[np.bool_], min_pixels: float, *, keep_at_border
         right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
         kept |= (left == 0) | (top == 0) | (right == width) | (bottom == height)
     kept[0] = False
-    large = np.empty(mask.shape, np.bool_)
-    for rows in _strips(labels):  # numpy makes every index twice as wide first
-        large[rows] = kept[labels[rows]]
+    large: NDArray[np.bool_] = kept[labels]
     return large
 
 
