@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.material import DEMO, LARGE, MEDIUM, model_folder, square, virtual_slide
-from benchmarks.measure import ROOT, Run, has_bf16, in_turns, ratio, run, worker
+from benchmarks.measure import ROOT, Run, in_turns, ratio, run, worker
+from uga.model.arithmetic import cpu_has_bf16
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # What `auto` comes to on this CPU; named, because random weights would not pass its check of labels.
-BEST = ("openvino", "bf16" if has_bf16() else "fp32")
-_PRECISIONS = ("fp32", "bf16") if has_bf16() else ("fp32",)
+BEST = ("openvino", "bf16" if cpu_has_bf16() else "fp32")
+_PRECISIONS = ("fp32", "bf16") if cpu_has_bf16() else ("fp32",)
 _TIATOOLBOX = ROOT / "benchmarks" / "tiatoolbox_worker.py"
 
 

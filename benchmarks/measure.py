@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from uga.model.arithmetic import cpu_has_bf16
+
 ROOT = Path(__file__).parents[1]
 _PACKAGES = ("torch", "openvino", "nnunetv2", "openslide-python", "openslide-bin", "tifffile", "numpy")
 
@@ -79,17 +81,11 @@ def ratio(over: list[float], under: list[float]) -> float:
     return median(a / b for a, b in zip(over, under, strict=True))
 
 
-def has_bf16() -> bool:
-    """Whether this processor computes in bf16."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 def kind() -> str:
     """The kind of machine, for figures that say nothing about another kind: ``gpu``, ``cpu-bf16`` or ``cpu``."""
     if torch.cuda.is_available():
         return "gpu"
-    return "cpu-bf16" if has_bf16() else "cpu"
+    return "cpu-bf16" if cpu_has_bf16() else "cpu"
 
 
 def machine() -> dict[str, Any]:
@@ -98,7 +94,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "bf16": has_bf16(),
+        "bf16": cpu_has_bf16(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in _PACKAGES},

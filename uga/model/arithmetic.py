@@ -93,7 +93,7 @@ def resolve_training_precision(choice: TrainingPrecisionChoice, devices: Sequenc
             raise UserError("On a GPU nnU-Net's own mixed precision is used; leave out --precision.")
         return "fp16"
     if choice == "auto":
-        return "bf16" if _cpu_has_bf16() else "fp32"
+        return "bf16" if cpu_has_bf16() else "fp32"
     return choice
 
 
@@ -107,7 +107,7 @@ def _precisions(choice: PrecisionChoice, device: torch.device) -> tuple[Precisio
         if choice == "fp16":
             raise UserError("fp16 needs a CUDA device; use --precision fp32 or bf16 on a CPU.")
         if choice == "auto":
-            return ("bf16", "fp32") if _cpu_has_bf16() else ("fp32",)
+            return ("bf16", "fp32") if cpu_has_bf16() else ("fp32",)
         return (choice,)
     has_bf16 = torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
     if choice == "bf16" and not has_bf16:
@@ -117,7 +117,7 @@ def _precisions(choice: PrecisionChoice, device: torch.device) -> tuple[Precisio
     return (choice,)
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
     """Whether there are instructions for it; without them bf16 is emulated, which is slower than fp32."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
