@@ -156,6 +156,7 @@ def cascade(slides: str, output: str, model_folder: str, share: str, *options: s
     from uga.cli.main import app
     from uga.model.openvino_engine import OpenVinoEngine
 
+    configure_heap()
     counts: Counter[str] = Counter()
 
     def logits(self: OpenVinoEngine, batch: torch.Tensor) -> torch.Tensor:
