@@ -21,7 +21,8 @@ def make_candidate(**changes: object) -> Candidate:
 def with_extra(candidate: Candidate, entropy: float, tumour: float) -> Candidate:
     """The same with the extra scores of a model with the label tumour."""
     extra = {"entropy": entropy, "disagreement": entropy / 3, "mutual-information": entropy / 2}
-    return replace(candidate, extra={**extra, "variation-ratio": entropy / 4, "entropy of tumour": tumour})
+    extra |= {"variation-ratio": entropy / 4, "entropy of tumour": tumour}
+    return replace(candidate, extra={**extra, "tumour above 0.3": entropy, "tumour above 0.7": 0.0})
 
 
 @st.composite

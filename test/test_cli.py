@@ -86,7 +86,8 @@ def test_scores_are_kept_for_the_strategies_that_need_them(
     header = (cohort / "out" / "a" / "patch-scores.csv").read_text().splitlines()[0]
     assert header.endswith(
         ",mean entropy,mean disagreement,mean mutual-information,mean variation-ratio"
-        ",mean entropy of tissue,mean entropy of tumour"
+        ",mean entropy of tissue,mean tissue above 0.3,mean tissue above 0.7"
+        ",mean entropy of tumour,mean tumour above 0.3,mean tumour above 0.7"
     )
     arguments = ("--input", cohort / "in" / "north", "--model", tiny_model, "--patch", 256)
     assert uga("infer", *arguments, "--output", tmp_path / "plain") == 0

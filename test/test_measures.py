@@ -11,6 +11,7 @@ from uga.measures import (
     class_entropy,
     disagreement,
     entropy,
+    exceeds,
     mutual_information,
     soft_cross_entropy,
     variation_ratio,
@@ -82,3 +83,12 @@ def test_variation_ratio_counts_the_folds_against_the_label(folds: int, classes:
     p = probabilities(folds, classes, seed)
     against = np.mean([(p_f.argmax(0) != p.mean(0).argmax(0)).numpy() for p_f in p], axis=0)
     np.testing.assert_allclose(variation_ratio(p).numpy(), against, atol=1e-6)
+
+
+@given(folds=st.integers(2, 6), classes=st.integers(2, 4), seed=st.integers(0, 1000))
+def test_exceeds_segments_the_mean_probability(folds: int, classes: int, seed: int) -> None:
+    p = probabilities(folds, classes, seed)
+    for value in range(classes):
+        low, high = exceeds(p, value, 0.3), exceeds(p, value, 0.7)
+        np.testing.assert_array_equal(low.numpy(), (p.mean(0)[value] > 0.3).numpy().astype(np.float32))
+        assert bool((high <= low).all())

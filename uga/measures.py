@@ -109,6 +109,11 @@ def variation_ratio(p_f: torch.Tensor) -> torch.Tensor:
     return (p_f.max(1).indices != p_f.mean(0).max(0).indices).float().mean(0)
 
 
+def exceeds(p_f: torch.Tensor, value: int, threshold: float) -> torch.Tensor:
+    """p_c > threshold for the class ``value``, 0 or 1: its mean over a patch is the share that is segmented so."""
+    return (p_f[:, value].mean(0) > threshold).float()
+
+
 def _log(p: torch.Tensor) -> torch.Tensor:
     return p.clamp_min(CLIP).log()
 

@@ -25,7 +25,9 @@ def test_keys_order_differently() -> None:
     assert order([flat, high], Strategy.MEAN) == [high, flat]
     for strategy in (Strategy.SUM, Strategy.REFERENCE, Strategy.ENTROPY):
         assert order([flat, high], strategy) == [flat, high]
-    for strategy in (Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION, Strategy.VARIATION_RATIO):
+    for strategy in (
+        Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION, Strategy.VARIATION_RATIO, Strategy.THRESHOLD_DICE
+    ):  # fmt: skip
         assert order([high, flat], strategy) == [flat, high]
 
 

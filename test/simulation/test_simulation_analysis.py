@@ -275,7 +275,8 @@ def test_pools_and_scores() -> None:
     assert found["score_mean"].spearman.value == pytest.approx(1.0)
     assert found["reference_key"].spearman.value == pytest.approx(-1.0)
     assert found["disagreement"].auroc_shifted.value == 1.0
-    assert {"entropy", "mutual-information", "entropy of tumour", "variation-ratio"} <= set(found)
+    assert {"entropy", "mutual-information", "entropy of tumour", "variation-ratio", "threshold-dice"} <= set(found)
+    assert not any("above" in score for score in found)
 
 
 @pytest.mark.parametrize(("counts", "dice"), [((0, 0, 0), 1.0), ((0, 3, 0), 0.25), ((5, 0, 0), 1.0)])

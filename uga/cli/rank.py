@@ -35,9 +35,9 @@ def rank(  # noqa: PLR0913 - each parameter is an option of the command
     Reads patch-scores.csv of every finished slide below the folders; slides that one run left together and slides of
     several runs with the same model can be ranked as one cohort.
 
-    entropy, disagreement, mutual-information, variation-ratio, class-stratified and class-balanced order by scores that
-    `uga infer` keeps with --extra-scores. uncertainty-diversity runs the encoder of one fold over the most uncertain
-    patches.
+    entropy, disagreement, mutual-information, variation-ratio, threshold-dice, class-stratified and class-balanced
+    order by scores that `uga infer` keeps with --extra-scores. uncertainty-diversity runs the encoder of one fold over
+    the most uncertain patches.
     """
     from uga.cli.infer import find_model  # noqa: PLC0415 - --help should not wait for torch
     from uga.model.folder import load_model  # noqa: PLC0415

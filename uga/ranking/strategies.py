@@ -18,7 +18,7 @@ import numpy as np
 from uga.errors import UserError
 from uga.ranking.candidate import Candidate
 from uga.ranking.diversity import farthest_first
-from uga.ranking.extras import class_entropies
+from uga.ranking.extras import class_entropies, extra_scores
 from uga.ranking.noise import power_noised, uniform
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Strategy(StrEnum):
     DISAGREEMENT = "disagreement"
     MUTUAL_INFORMATION = "mutual-information"
     VARIATION_RATIO = "variation-ratio"
+    THRESHOLD_DICE = "threshold-dice"
     RANDOM = "random"
     FOREGROUND_RANDOM = "foreground-random"
     CLASS_STRATIFIED = "class-stratified"
@@ -97,9 +98,10 @@ def merged(parts: Sequence[Sequence[Candidate]], strategy: Strategy, *, seed: in
 
 def _extra(name: str) -> Callable[[Candidate, int], float]:
     def key(candidate: Candidate, _: int) -> float:
-        if name not in candidate.extra:
+        scores = extra_scores(candidate.extra)
+        if name not in scores:
             raise _lacks_extra(candidate)
-        return candidate.extra[name]
+        return scores[name]
 
     return key
 
@@ -181,8 +183,14 @@ def _uncertainty_diversity(ordered: Sequence[Candidate], _: int, features: Featu
     return [uncertain[index] for index in farthest_first(scores, features(uncertain))] + others
 
 
-# Their names are those of the extra means that they order by.
-_BY_EXTRA = {Strategy.ENTROPY, Strategy.DISAGREEMENT, Strategy.MUTUAL_INFORMATION, Strategy.VARIATION_RATIO}
+# Their names are those of the extra scores that they order by.
+_BY_EXTRA = {
+    Strategy.ENTROPY,
+    Strategy.DISAGREEMENT,
+    Strategy.MUTUAL_INFORMATION,
+    Strategy.VARIATION_RATIO,
+    Strategy.THRESHOLD_DICE,
+}
 _KEYS: dict[Strategy, Callable[[Candidate, int], float]] = {
     Strategy.MEAN: lambda candidate, _: candidate.score_mean,
     Strategy.SUM: lambda candidate, _: candidate.score_sum,

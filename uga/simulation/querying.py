@@ -10,6 +10,7 @@ import numpy as np
 from uga.evaluation.agreement import Agreement
 from uga.evaluation.bootstrap import Resampling, bootstrap_interval
 from uga.evaluation.statistics import patch_separation, patch_spearman
+from uga.ranking.extras import extra_scores
 from uga.simulation.summary import CentrePool, Choice, Estimate, RarityPool, ScoreQuality
 
 if TYPE_CHECKING:
@@ -79,10 +80,11 @@ def centre_pools(patches: Sequence[PoolPatch]) -> tuple[CentrePool, ...]:
 def score_qualities(patches: Sequence[PoolPatch], options: Evaluation) -> tuple[ScoreQuality, ...]:
     """How well every score that was kept finds what is segmented badly."""
     candidates = [patch.candidate for patch in patches]
+    extra = [extra_scores(candidate.extra) for candidate in candidates]
     scores = {
         "score_mean": [candidate.score_mean for candidate in candidates],
         "reference_key": [candidate.reference_key for candidate in candidates],
-        **{name: [candidate.extra[name] for candidate in candidates] for name in candidates[0].extra},
+        **{name: [each[name] for each in extra] for name in extra[0]},
     }
     resampling = Resampling(options.level, _PATCH_RESAMPLES, options.seed)
     slides, slide = np.unique([patch.candidate.slide_id for patch in patches], return_inverse=True)
