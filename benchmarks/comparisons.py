@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # What `auto` comes to on this CPU; named, because random weights would not pass its check of labels.
 BEST = ("openvino", "bf16" if cpu_has_bf16() else "fp32")
-_PASSES = 100
 _PRECISIONS = ("fp32", "bf16") if cpu_has_bf16() else ("fp32",)
+_PASSES = 100
 _TIATOOLBOX = ROOT / "benchmarks" / "tiatoolbox_worker.py"
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _VARIATION_RATIO = "variation-ratio"
 _CLASS_ENTROPY = "entropy of "
 _THRESHOLD_DICE = "threshold-dice"
-_LOW, _HIGH = " above 0.3", " above 0.7"
+_ABOVE = {f" above {threshold:g}": threshold for threshold in (0.3, 0.7)}
+_LOW, _HIGH = _ABOVE
 _SMOOTHING = 0.1
 
 
@@ -37,8 +38,8 @@ def extra_measures(labels: Mapping[str, int]) -> dict[str, PixelMeasure]:
     for label, value in labels.items():
         if value:
             measures[_CLASS_ENTROPY + label] = partial(class_entropy, value=value)
-            measures[label + _LOW] = partial(exceeds, value=value, threshold=0.3)
-            measures[label + _HIGH] = partial(exceeds, value=value, threshold=0.7)
+            for above, threshold in _ABOVE.items():
+                measures[label + above] = partial(exceeds, value=value, threshold=threshold)
     return measures
 
 
