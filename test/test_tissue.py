@@ -101,6 +101,22 @@ def test_ink_is_not_tissue_but_the_tissue_beside_it_is(ink):
     assert not found[:, 100:].any()
 
 
+@pytest.mark.parametrize(
+    ("stain", "tint"), [((190, 100, 105), (154, 62, 73)), ((115, 125, 180), (40, 70, 170))], ids=["warm", "cold"]
+)
+def test_single_pixels_of_an_inks_tint_punch_no_holes_in_a_stain_like_it(stain, tint):
+    field = picture()
+    field[20:130, 20:180] = picture(stain)[20:130, 20:180]
+    rng = np.random.default_rng(1)
+    field[rng.integers(25, 125, 150), rng.integers(25, 175, 150)] = tint  # red cells, pigment
+    assert tissue_in(field, 8.0)[20:130, 20:180].all()
+    cv2.line(field, (100, 0), (100, 149), tint, 9)
+    found = tissue_in(field, 8.0)
+    assert not found[20:130, 96:105].any()
+    assert found[20:130, 20:85].all()
+    assert found[20:130, 116:180].all()
+
+
 def test_scanner_borders_are_not_tissue():
     field = picture()
     field[40:110, 20:90] = picture(STAINED)[40:110, 20:90]

@@ -248,10 +248,12 @@ def _not_tissue(picture: Rgb, spacing_um: float) -> tuple[NDArray[np.bool_], NDA
     darkest nuclei and folds stay purple. Red ink is redder than blood.
     """
     black, cold, faded_cold, red, faded_red = _tints(picture)
-    # Strokes fade outwards: a rim of the same tint belongs to them.
+    # A stroke is a solid piece of its tint; single pixels of blood or pigment have it too. It fades outwards, so a rim of
+    # the fainter tint belongs to it: all tissue of a warm stain has that, and each such pixel would punch a hole in it.
     rim = _disc(max(1, round(_INK_RIM_UM / spacing_um)))
-    pen = _grown(cold, faded_cold, rim)
-    pen |= _grown(red, faded_red, rim)
+    least = _SPECK_UM2 / spacing_um**2
+    pen = _grown(_without_small(cold, least), faded_cold, rim)
+    pen |= _grown(_without_small(red, least), faded_red, rim)
     excluded: NDArray[np.bool_] = black | pen
     # Small black spots within tissue (pigment, folds) are no pen.
     strokes = _without_small(excluded, _INK_UM2 / spacing_um**2)
