@@ -77,17 +77,25 @@ def test_a_window_does_not_depend_on_its_batch_and_results_are_the_callers(folde
 
 
 class FakeEngine:
-    """The reference with a fault: shifted by ``offset`` for the first class, on a share of the pixels."""
+    """The reference with faults, which takes so many seconds by a clock of its own.
 
-    def __init__(self, real, share=0.0, *, slow=0, broken=False):
-        self.real, self.share, self.slow, self.broken = real, share, slow, broken
+    Args:
+        real: the reference.
+        clock: what time it is.
+        share: of the pixels that get another class.
+        seconds: of the first run, and of those after it.
+        broken: whether it fails.
+    """
+
+    def __init__(self, real, clock, *, share=0.0, seconds=(1, 1), broken=False):
+        self.real, self.clock, self.share, self.seconds, self.broken = real, clock, share, seconds, broken
 
     def logits(self, batch):
         if self.broken:
             raise RuntimeError("no such kernel")
+        self.clock.now += self.seconds[0]
+        self.seconds = self.seconds[1], self.seconds[1]
         logits = self.real.logits(batch)
-        for _ in range(self.slow):
-            self.real.logits(batch)
         rows = round(self.share * batch.shape[-2])
         logits[:, :, :, :rows] = logits[:, :, :, :rows].roll(1, dims=2)
         return logits
@@ -95,16 +103,20 @@ class FakeEngine:
 
 @pytest.fixture
 def with_engines(folders, monkeypatch):
-    """An ensemble whose engines are the reference with faults, and whose reference takes a while."""
+    """An ensemble of two folds whose engines are the reference with faults; each fold of the reference takes 1 s."""
 
-    def build(faults, choices=None):
+    def build(faults, choices=None, reference=(1, 1)):
+        clock = SimpleNamespace(now=0.0)
+        reference_takes = iter((reference[0], *[reference[1]] * 100))
+
         def fake(arithmetic, model, folds, device):
             real = make_engine(REFERENCE, model, folds, device)
             if arithmetic == REFERENCE:
-                return FakeEngine(real, slow=20)
-            return FakeEngine(real, **faults[arithmetic])
+                return FakeEngine(real, clock, seconds=(next(reference_takes), reference[1]))
+            return FakeEngine(real, clock, **faults[arithmetic])
 
         monkeypatch.setattr(ensemble_module, "make_engine", fake)
+        monkeypatch.setattr(ensemble_module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
         return Ensemble(folders["plain", "instance"], device=CPU, choices=choices or (*faults, REFERENCE))
 
     return build
@@ -119,7 +131,7 @@ def test_the_first_that_agrees_and_is_faster_is_taken(with_engines):
     assert (ensemble.arithmetic, ensemble.agreement) == (FAST, 1.0)
 
 
-@pytest.mark.parametrize("fault", [{"share": 0.1}, {"slow": 200}, {"broken": True}])
+@pytest.mark.parametrize("fault", [{"share": 0.1}, {"seconds": (2, 2)}, {"broken": True}])
 def test_one_that_disagrees_is_slow_or_broken_is_passed_over(with_engines, fault):
     ensemble = with_engines({FAST: fault, SLOW: {}})
     ensemble.settle(windows())
@@ -159,27 +171,8 @@ def test_nothing_that_works_is_one_sentence(with_engines):
         ensemble.settle(windows())
 
 
-class ClockedEngine:
-    """An engine that takes so many seconds by a clock of its own."""
-
-    def __init__(self, real, clock, seconds):
-        self.real, self.clock, self.seconds = real, clock, seconds
-
-    def logits(self, batch):
-        self.clock.now += self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
-        return self.real.logits(batch)
-
-
-def test_only_warm_runs_are_compared(folders, monkeypatch):
-    clock = SimpleNamespace(now=0.0)
-    seconds = {REFERENCE: [100, 1], FAST: [100, 3], SLOW: [100, 1]}  # the first run, and those after it; two folds
-
-    def clocked(arithmetic, model, folds, device):
-        return ClockedEngine(make_engine(REFERENCE, model, folds, device), clock, seconds[arithmetic])
-
-    monkeypatch.setattr(ensemble_module, "make_engine", clocked)
-    monkeypatch.setattr(ensemble_module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    ensemble = Ensemble(folders["plain", "instance"], device=CPU, choices=(FAST, SLOW, REFERENCE))
+def test_only_warm_runs_are_compared(with_engines):
+    ensemble = with_engines({FAST: {"seconds": (100, 3)}, SLOW: {"seconds": (100, 1)}}, reference=(100, 1))
     ensemble.settle(windows())
     assert ensemble.arithmetic == SLOW
 

@@ -16,12 +16,13 @@ import openvino
 import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+from openvino.opset13 import constant
 
 from uga.errors import ModelError, is_out_of_memory
 from uga.model.network import check_output, load_network
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
@@ -55,9 +56,13 @@ class OpenVinoEngine:
             # One of several processes that share the CPU; each would pin its threads to the same cores.
             settings["ENABLE_CPU_PINNING"] = False
         self._requests = []
+        graph: openvino.Model | None = None
         for fold in folds:
             network = load_network(model.plan, model.weights_file(fold))
-            compiled = core.compile_model(_converted(network, model.plan), "CPU", settings)
+            weights = _weights(network)
+            if graph is None:  # the folds differ in their weights alone
+                graph = _graph(network, weights, model.plan)
+            compiled = core.compile_model(_filled(graph, weights), "CPU", settings)
             self._requests.append(compiled.create_infer_request())
         # Used again by every call, since arrays of this size that come and go leave holes in the heap.
         self._logits = torch.empty((len(self._requests), 0, model.plan.num_classes, *model.plan.window_px))
@@ -75,24 +80,47 @@ class OpenVinoEngine:
         return self._logits
 
 
-def _converted(network: nn.Module, plan: Plan) -> openvino.Model:
+def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Every tensor that the network computes with, once, by one of its names."""
+    state = network.state_dict(keep_vars=True)  # the tensors themselves, so that those with several names are told
+    unique = {id(tensor): name for name, tensor in reversed(state.items()) if tensor.is_floating_point()}
+    return {name: state[name].detach() for name in unique.values()}
+
+
+def _graph(network: nn.Module, weights: Mapping[str, torch.Tensor], plan: Plan) -> openvino.Model:
+    """The operations of any fold: its inputs are a window and the weights. The network is of no use afterwards."""
     frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(_traced(network, plan))  # must outlive the conversion
-    converted = frontend.convert(frontend.load(decoder))
-    converted.reshape([1, 3, *plan.window_px])
-    check_output(plan, converted.output(0).shape)
-    return converted
+    decoder = TorchScriptPythonDecoder(_traced(network, weights, plan))  # must outlive the conversion
+    traced = frontend.load(decoder)
+    shapes = [(1, 3, *plan.window_px), *(tensor.shape for tensor in weights.values())]
+    for place, shape in zip(traced.get_inputs(), shapes, strict=True):
+        traced.set_partial_shape(place, openvino.PartialShape(list(shape)))
+    graph = frontend.convert(traced)
+    check_output(plan, graph.output(0).shape)
+    return graph
 
 
-def _traced(network: nn.Module, plan: Plan) -> torch.jit.ScriptFunction[Any, torch.Tensor]:
+def _filled(graph: openvino.Model, weights: Mapping[str, torch.Tensor]) -> openvino.Model:
+    """The graph with weights of one fold in the place of its inputs for them."""
+    filled = graph.clone()
+    for parameter, tensor in zip(filled.get_parameters()[1:], weights.values(), strict=True):
+        parameter.output(0).replace(constant(tensor.numpy(), shared_memory=True).output(0))
+        filled.remove_parameter(parameter)
+    filled.validate_nodes_and_infer_types()
+    return filled
+
+
+def _traced(
+    network: nn.Module, weights: Mapping[str, torch.Tensor], plan: Plan
+) -> torch.jit.ScriptFunction[Any, torch.Tensor]:
     """The network's operations, for any window: traced on the smallest one that it takes, since tracing runs it."""
     height, width = plan.window_px
     halvings = next(count for count in itertools.count() if height % 2 ** (count + 1) or width % 2 ** (count + 1))
     for count in range(halvings, 0, -1):
         with suppress(RuntimeError, ValueError):
-            return _trace(network, height >> count, width >> count)
+            return _trace(network, weights, height >> count, width >> count)
     try:
-        return _trace(network, height, width)
+        return _trace(network, weights, height, width)
     except (RuntimeError, ValueError) as error:
         if is_out_of_memory(error):
             raise
@@ -100,8 +128,19 @@ def _traced(network: nn.Module, plan: Plan) -> torch.jit.ScriptFunction[Any, tor
 
 
 @torch.no_grad()
-def _trace(network: nn.Module, height: int, width: int) -> torch.jit.ScriptFunction[Any, torch.Tensor]:
+def _trace(
+    network: nn.Module, weights: Mapping[str, torch.Tensor], height: int, width: int
+) -> torch.jit.ScriptFunction[Any, torch.Tensor]:
+    def run(window: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+        for name, tensor in zip(weights, tensors, strict=True):
+            layer, _, own_name = name.rpartition(".")
+            module = network.get_submodule(layer)
+            delattr(module, own_name)
+            setattr(module, own_name, tensor)
+        output: torch.Tensor = network(window)
+        return output
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what nnU-Net's networks decide from shapes
-        # A function is traced, not the module: a module's layers would all be copied, and only then be dropped.
-        return torch.jit.trace(lambda batch: network(batch), torch.zeros((1, 3, height, width)), check_trace=False)  # type: ignore[no-untyped-call, no-any-return] # noqa: PLW0108
+        window = torch.zeros((1, 3, height, width))
+        return torch.jit.trace(run, (window, *weights.values()), check_trace=False)  # type: ignore[no-untyped-call, no-any-return]
