@@ -248,8 +248,8 @@ def _not_tissue(picture: Rgb, spacing_um: float) -> tuple[NDArray[np.bool_], NDA
     darkest nuclei and folds stay purple. Red ink is redder than blood.
     """
     black, cold, faded_cold, red, faded_red = _tints(picture)
-    # A stroke is a solid piece of its tint; single pixels of blood or pigment have it too. It fades outwards, so a rim of
-    # the fainter tint belongs to it: all tissue of a warm stain has that, and each such pixel would punch a hole in it.
+    # A stroke is a solid piece of its tint; single pixels of blood or pigment have it too. It fades outwards, so a rim
+    # of the fainter tint belongs to it: all tissue of a warm stain has that, and each such pixel would tear a hole.
     rim = _disc(max(1, round(_INK_RIM_UM / spacing_um)))
     least = _SPECK_UM2 / spacing_um**2
     pen = _grown(_without_small(cold, least), faded_cold, rim)

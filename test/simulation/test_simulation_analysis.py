@@ -14,6 +14,7 @@ from uga.ranking import Strategy
 from uga.simulation.analysis import Outcomes
 from uga.simulation.cells import BASELINE, CellKey, Plan
 from uga.simulation.findings import findings
+from uga.simulation.oracle import Oracle
 from uga.simulation.querying import centre_pools, choices, home_is_least_uncertain, score_qualities
 from uga.simulation.results import SlideResult, described, read_slides, write_slides
 from uga.simulation.tables import markdown, told
@@ -284,6 +285,19 @@ def test_smoothed_dice_is_the_authors(counts: tuple[int, int, int], dice: float)
     own = replace(pool_patch(0, 0.1), agreement=Agreement(*counts))
     assert own.smoothed_dice == dice
     assert own.holds_label == (counts[0] > 0)
+
+
+def test_the_oracle_is_no_strategy_to_be_the_best_of(outcomes: Outcomes, summary_of) -> None:
+    results = dict(outcomes.results)
+    for key, listed in outcomes.results.items():
+        if key.strategy is Strategy.MEAN:  # the best
+            results[key.model_copy(update={"strategy": Oracle.ORACLE})] = listed
+    said = findings(summary_of(Outcomes(results, OPTIONS, 2.0)))
+    assert sum("the best of 3 strategies, chosen on these slides, is mean with 0." in each for each in said) == 2
+    own = [each for each in said if "chosen by the reference itself" in each]
+    assert [each.partition(" patches")[0] for each in own] == ["5", "10"]
+    assert "a gain of +0.297 (+" in own[0] + own[1]
+    assert any(each.startswith("At 5 patches a centre, mean and oracle are above random") for each in said)
 
 
 def test_findings_say_what_the_intervals_say(outcomes: Outcomes, summary_of) -> None:

@@ -7,6 +7,7 @@ from uga.errors import UserError
 from uga.ranking import Strategy
 from uga.simulation.cells import BASELINE, CellKey, cell_keys, config_record
 from uga.simulation.config import config_text, load_config, shipped_configs
+from uga.simulation.oracle import Oracle
 
 NAMES = ["camelyon", "glas", "glas-grade", "glas-rare", "nuclei", "virtual", "virtual-mini"]
 
@@ -100,6 +101,7 @@ def test_the_command_may_give_another_grid() -> None:
     assert other.changes == ("--strategies entropy,foreground-random", "--seeds 3,4")
     assert other.config.model_copy(update={"grid": loaded.config.grid}) == loaded.config
     assert loaded.with_grid(strategies=None, budgets=None, seeds=None) is loaded
+    assert loaded.with_grid(strategies="oracle,foreground-random").config.grid.strategies[0] is Oracle.ORACLE
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,8 @@ def test_a_manifest_repeats_its_cell_alone(tmp_path: Path) -> None:
     mean = load_config(str(write_manifest(tmp_path / "manifest.json", cell)))
     assert not mean.only_baseline
     assert cell_keys(mean.config) == [BASELINE, CellKey(strategy=Strategy.MEAN, budget=10, seed=1, rarity=0.05)]
+    oracle = load_config(str(write_manifest(tmp_path / "manifest.json", {**cell, "strategy": "oracle"})))
+    assert oracle.config.grid.strategies == (Oracle.ORACLE,)
     with pytest.raises(UserError, match=r"repeats one cell; leave out --budgets\."):
         mean.with_grid(budgets="5")
 

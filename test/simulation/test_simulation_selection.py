@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from uga.evaluation.agreement import Agreement
 from uga.ranking import Strategy
 from uga.simulation.cells import BASELINE, CellKey
 from uga.simulation.config import Query
+from uga.simulation.oracle import Oracle
 from uga.simulation.pool import PoolPatch
 from uga.simulation.selection import Selector, thinned
 
@@ -111,6 +113,27 @@ def test_what_the_reference_does_not_judge_is_never_offered() -> None:
     assert {patch.candidate.place for patch in chosen} == {patch.candidate.place for patch in patches[:3]}
     with pytest.raises(UserError, match="No patch of the query pool is judged by its reference"):
         selector(blind).offered(None, 0)
+
+
+def test_the_oracle_takes_what_is_most_wrong_by_the_reference() -> None:
+    rng = np.random.default_rng(0)
+    patches = [
+        replace(patch, agreement=Agreement(*map(int, rng.integers(0, 99, 3))))
+        for patch in pool(8, 8, centre="a") + pool(8, 8, centre="b")
+    ]
+
+    def wrong(patch: PoolPatch) -> int:
+        return patch.agreement.false_positive + patch.agreement.false_negative
+
+    key = CellKey(strategy=Oracle.ORACLE, budget=3)
+    chosen = selector(patches).select(key)
+    for centre, own in (("a", chosen[:3]), ("b", chosen[3:])):
+        most = sorted((wrong(patch) for patch in patches if patch.candidate.centre == centre), reverse=True)
+        assert [wrong(patch) for patch in own] == most[:3]
+    assert selector(patches[::-1]).select(key) == chosen
+    capped = selector(patches, per_slide_cap=1).select(key)
+    assert len({patch.candidate.slide_id for patch in capped}) == len(capped) == 4
+    assert len(selector(patches, scope="cohort").select(key)) == 3
 
 
 def test_the_cap_holds() -> None:

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from uga.ranking import Strategy
     from uga.simulation.cells import CellKey
     from uga.simulation.config import Evaluation
+    from uga.simulation.oracle import Choosing
     from uga.simulation.results import SlideResult
 
     Floats = NDArray[np.float64]
 
-    _GroupKey = tuple[float | None, Strategy | None, int]
+    _GroupKey = tuple[float | None, Choosing | None, int]
     _BySeed = dict[int, Floats]
     """Samples of each training seed (1 + resamples,): the value of all slides, then those of the resamples."""
 
@@ -109,7 +109,7 @@ class Outcomes:
                 found.append(self._difference(rarity, strategy, None, both))
         return tuple(found)
 
-    def _difference(self, rarity: float | None, strategy: Strategy, budget: int | None, by_seed: _BySeed) -> Difference:
+    def _difference(self, rarity: float | None, strategy: Choosing, budget: int | None, by_seed: _BySeed) -> Difference:
         return Difference(
             rarity=rarity,
             strategy=strategy,
@@ -132,7 +132,7 @@ class Outcomes:
         return {group: {key.seed: self._centre_mean(key) for key in keys} for group, keys in self._groups.items()}
 
     @cached_property
-    def _curves(self) -> dict[tuple[float | None, Strategy], _BySeed]:
+    def _curves(self) -> dict[tuple[float | None, Choosing], _BySeed]:
         """The area under the curve of each strategy, of the seeds that have all budgets."""
         budgets = sorted({budget for _, strategy, budget in self._groups if strategy is not None})
         if len(budgets) < 2 or BASELINE not in self.results:

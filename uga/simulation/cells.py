@@ -23,7 +23,7 @@ from uga.output.schema import (
     Seconds,
     Sha256,
 )
-from uga.ranking import Strategy  # noqa: TC001 - pydantic reads the annotations
+from uga.simulation.oracle import Choosing  # noqa: TC001 - pydantic reads the annotations
 from uga.slide import open_slide
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ MODEL_FOLDER = "model"
 class CellKey(Record):
     """Which cell: a strategy, a budget, a seed, a rarity of the pool; no strategy is the baseline."""
 
-    strategy: Strategy | None = None
+    strategy: Choosing | None = None
     budget: int = 0
     seed: int = 0
     rarity: float | None = None

@@ -16,6 +16,7 @@ from uga.finetuning.options import TrainingOptions
 from uga.model.card import first_problem
 from uga.model.choices import EngineChoice, Precision, PrecisionChoice, TrainingPrecisionChoice
 from uga.ranking import Exclusion, Strategy
+from uga.simulation.oracle import Choosing, choosing
 from uga.training.cases import Unannotated
 
 SHIPPED_MODEL = "demo"
@@ -231,7 +232,7 @@ class Query(Strict):
 class Grid(Strict):
     """The cells: every strategy with every budget and seed. Budget 0, the baseline, is always there."""
 
-    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)]
+    strategies: Annotated[tuple[Choosing, ...], Field(min_length=1)]
     budgets: Annotated[tuple[_Positive, ...], Field(min_length=1)]
     seeds: Annotated[tuple[_Count, ...], Field(min_length=1)] = (0, 1, 2)
 
@@ -314,7 +315,7 @@ class SimulationConfig(Strict):
     inference: Inference = Inference()
     evaluation: Evaluation = Evaluation()
 
-    def reduced_to(self, strategy: Strategy, budget: int, seed: int) -> SimulationConfig:
+    def reduced_to(self, strategy: Choosing, budget: int, seed: int) -> SimulationConfig:
         """The same experiment with one cell."""
         grid = Grid(strategies=(strategy,), budgets=(budget,), seeds=(seed,))
         return self.model_copy(update={"grid": grid})
@@ -437,7 +438,7 @@ def _cell_config(text: str, path: Path) -> LoadedConfig:
         raise UserError(f"{path} is not the manifest of a cell; name the manifest.json in a cell's folder.") from error
     config = _validate(content, str(path))
     if strategy is not None:
-        config = config.reduced_to(Strategy(strategy), budget, seed)
+        config = config.reduced_to(choosing(strategy), budget, seed)
     return LoadedConfig(
         config, Path.cwd(), str(path), only_baseline=strategy is None, baseline_sha256=baseline, threads=threads
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from uga.ranking import Strategy
+    from uga.simulation.oracle import Choosing
     from uga.simulation.pool import PoolPatch
     from uga.simulation.summary import Estimate, Point, Summary
 
@@ -323,7 +323,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
 
 
-def _strategies(summary: Summary) -> list[Strategy]:
+def _strategies(summary: Summary) -> list[Choosing]:
     return _in_order(point.strategy for point in summary.points)
 
 
@@ -344,5 +344,5 @@ def _in_order(values: Iterable[_T | None]) -> list[_T]:
     return list(dict.fromkeys(value for value in values if value is not None))
 
 
-def _colour(summary: Summary, strategy: Strategy) -> str:
+def _colour(summary: Summary, strategy: Choosing) -> str:
     return _COLOURS[_strategies(summary).index(strategy) % len(_COLOURS)]

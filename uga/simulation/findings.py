@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from uga.simulation.oracle import Oracle
 from uga.simulation.shipped import deviations
 from uga.simulation.tables import counted, told
 
@@ -62,7 +63,10 @@ def _gains(summary: Summary) -> list[str]:
     said = []
     keys = dict.fromkeys((point.rarity, point.budget) for point in summary.points if point.strategy is not None)
     for rarity, budget in keys:
-        points = [point for point in summary.points if (point.rarity, point.budget) == (rarity, budget)]
+        all_points = [point for point in summary.points if (point.rarity, point.budget) == (rarity, budget)]
+        points = [point for point in all_points if not isinstance(point.strategy, Oracle)]
+        if not points:
+            continue
         best = max(points, key=lambda point: point.dice.value or 0.0)
         bar = next((point for point in points if point.strategy is summary.compare_with), None)
         shown = bar or best
@@ -76,7 +80,15 @@ def _gains(summary: Summary) -> list[str]:
         elif len(points) > 1:
             sentence += f"; it is {choice}"
         said.append(f"{sentence}.")
+        said += [_of_oracle(point, summary) for point in all_points if isinstance(point.strategy, Oracle)]
     return said
+
+
+def _of_oracle(point: Point, summary: Summary) -> str:
+    return (
+        f"{_where(point.rarity)}{point.budget} patches {summary.per} chosen by the reference itself, where the largest "
+        f"area is wrong, come to {told(point.dice)}, {_gain(point, summary)}; no clinic can choose so."
+    )
 
 
 def _gain(point: Point, summary: Summary) -> str:

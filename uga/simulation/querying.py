@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from uga.evaluation.bootstrap import Statistic
-    from uga.ranking import Strategy
     from uga.simulation.cells import CellKey, CellManifest, Plan
     from uga.simulation.config import Evaluation
+    from uga.simulation.oracle import Choosing
     from uga.simulation.pool import PoolPatch
     from uga.simulation.selection import Selector
 
@@ -28,7 +28,7 @@ _PATCH_RESAMPLES = 500
 
 def choices(plans: Sequence[Plan], manifests: Mapping[CellKey, CellManifest], pools: int) -> tuple[Choice, ...]:
     """What each strategy and budget has corrected, over the finished cells; a budget is for each of so many pools."""
-    groups: dict[tuple[float | None, Strategy, int], list[Plan]] = defaultdict(list)
+    groups: dict[tuple[float | None, Choosing, int], list[Plan]] = defaultdict(list)
     for plan in plans:
         if plan.key.strategy is not None and plan.key in manifests:
             groups[plan.key.rarity, plan.key.strategy, plan.key.budget].append(plan)

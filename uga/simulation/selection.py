@@ -13,6 +13,7 @@ from uga.errors import UserError
 from uga.features import PatchEncoder, features_of
 from uga.ranking import Scope, rank
 from uga.ranking.noise import uniform
+from uga.simulation.oracle import Oracle, most_wrong
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,16 +58,21 @@ class Selector:
         if key.strategy is None:
             return ()
         offered = self.offered(key.rarity, key.seed)
-        chosen = rank(
-            [patch.candidate for patch in offered],
-            top=key.budget,
-            strategy=key.strategy,
-            exclusion=self.query.exclusion,
-            scope=Scope(self.query.scope),
-            seed=key.seed,
-            per_slide_cap=self.query.per_slide_cap,
-            features=self._look,
-        )
+        if isinstance(key.strategy, Oracle):
+            cap = self.query.per_slide_cap
+            pools = self._by_pool(offered)
+            chosen = [each for pool in pools for each in most_wrong(pool, top=key.budget, per_slide_cap=cap)]
+        else:
+            chosen = rank(
+                [patch.candidate for patch in offered],
+                top=key.budget,
+                strategy=key.strategy,
+                exclusion=self.query.exclusion,
+                scope=Scope(self.query.scope),
+                seed=key.seed,
+                per_slide_cap=self.query.per_slide_cap,
+                features=self._look,
+            )
         by_place = {patch.candidate.place: patch for patch in offered}
         ranked = [by_place[candidate.place] for candidate in chosen]
         return tuple(sorted(ranked, key=self._pool_of))  # stable: keeps the order within a pool
@@ -89,10 +95,7 @@ class Selector:
         """The patches that can be queried, thinned so that a share ``rarity`` of each pool is shifted."""
         if rarity is None:
             return self.kept
-        pools: dict[str, list[PoolPatch]] = defaultdict(list)
-        for patch in self.kept:
-            pools[self._pool_of(patch)].append(patch)
-        return [patch for name in sorted(pools) for patch in thinned(pools[name], rarity, seed)]
+        return [patch for pool in self._by_pool(self.kept) for patch in thinned(pool, rarity, seed)]
 
     def ranks(self, selected: Sequence[PoolPatch]) -> tuple[int, ...]:
         """The rank of each selected patch in its pool."""
@@ -102,6 +105,12 @@ class Selector:
             seen[self._pool_of(patch)] += 1
             ranks.append(seen[self._pool_of(patch)])
         return tuple(ranks)
+
+    def _by_pool(self, patches: Sequence[PoolPatch]) -> list[list[PoolPatch]]:
+        pools: dict[str, list[PoolPatch]] = defaultdict(list)
+        for patch in patches:
+            pools[self._pool_of(patch)].append(patch)
+        return [pools[name] for name in sorted(pools)]
 
     def _pool_of(self, patch: PoolPatch) -> str:
         return patch.candidate.centre if self.query.scope == "centre" else ""

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, JsonValue  # noqa: TC002 - pydantic reads th
 from uga.model.card import RESEARCH_USE
 from uga.output.schema import SCHEMA_VERSION, ModelRecord, Record
 from uga.ranking import Strategy  # noqa: TC001 - pydantic reads the annotations
+from uga.simulation.oracle import Choosing  # noqa: TC001 - as above
 
 
 class Estimate(Record):
@@ -41,7 +42,7 @@ class Point(Record):
     """
 
     rarity: float | None = None
-    strategy: Strategy | None = None
+    strategy: Choosing | None = None
     budget: int
     dice: Estimate
     gain: Estimate | None = None
@@ -64,7 +65,7 @@ class Difference(Record):
     """
 
     rarity: float | None = None
-    strategy: Strategy
+    strategy: Choosing
     budget: int | None = None
     dice: Estimate
     seeds: int
@@ -75,7 +76,7 @@ class Area(Record):
     """Area under a strategy's curve of Dice over budget, as a mean Dice over the budgets; of seeds with all budgets."""
 
     rarity: float | None = None
-    strategy: Strategy
+    strategy: Choosing
     dice: Estimate
     seeds: int
 
@@ -93,7 +94,7 @@ class Choice(Record):
     """
 
     rarity: float | None = None
-    strategy: Strategy
+    strategy: Choosing
     budget: int
     patches: float
     holds_label: float
@@ -190,7 +191,7 @@ class Summary(Record):
     cell_seconds: dict[str, float]
     updated: AwareDatetime
 
-    def point(self, strategy: Strategy | None, budget: int, rarity: float | None = None) -> Point | None:
+    def point(self, strategy: Choosing | None, budget: int, rarity: float | None = None) -> Point | None:
         """One point; None if no such cell is finished."""
         wanted = (None if strategy is None else rarity, strategy, budget)
         return next((p for p in self.points if (p.rarity, p.strategy, p.budget) == wanted), None)
