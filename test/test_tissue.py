@@ -87,6 +87,28 @@ def test_a_piece_of_tissue_is_found_with_its_margin_and_without_specks():
     assert not found[distance > 37].any()
 
 
+def faint(dense, pale=(233, 226, 240), sd=1.5):
+    """A section of which a half is dense and the other paler, and a part that is pale alone, on noisy glass."""
+    field = picture(sd=sd)
+    field[40:110, 20:60] = picture(dense, sd=sd)[40:110, 20:60]
+    field[40:110, 60:110] = picture(pale, sd=sd)[40:110, 60:110]
+    field[40:110, 150:190] = picture(pale, sd=sd)[40:110, 150:190]
+    return field
+
+
+def test_a_pale_section_is_found_where_it_touches_what_is_found():
+    found = tissue_in(faint((222, 206, 238)), 8.0)
+    assert found[40:110, 20:110].all()
+    assert not found[:, 118:].any()
+    assert not found[:32].any()
+
+
+def test_beside_a_strong_stain_what_is_faint_is_no_tissue():
+    found = tissue_in(faint(STAINED), 8.0)
+    assert found[40:110, 20:60].all()
+    assert not found[:, 68:].any()
+
+
 @pytest.mark.parametrize("ink", [(40, 70, 170), (30, 130, 70), (35, 33, 38), (205, 35, 45), (20, 120, 150)])
 def test_ink_is_not_tissue_but_the_tissue_beside_it_is(ink):
     field = picture()

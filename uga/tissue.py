@@ -48,6 +48,9 @@ _MASK_SPACING_UM = 80.0
 _SATURATION_BOUNDS = (12, 30)
 _SATURATION_ONE_CLASS = 20
 _MIN_CLASS_DISTANCE = 12
+# Where the threshold comes out this low the stain is so weak that it may lie between dense tissue and pale.
+_PALE_THRESHOLD = 22
+_ABOVE_GLASS = 6
 
 _BORDER_VALUE = 30
 _INK_VALUE = 110
@@ -157,7 +160,10 @@ def tissue_in(picture: Rgb, spacing_um: float) -> NDArray[np.bool_]:
     saturation = _saturation(cv2.GaussianBlur(picture, (3, 3), 0))
     # Never-scanned parts are pure white; they would hide the glass's own tint from the threshold.
     counted = ~excluded & (cv2.min(cv2.min(picture[..., 0], picture[..., 1]), picture[..., 2]) < 255)
-    stained = (saturation > _threshold(saturation[counted])) & ~excluded
+    threshold = _threshold(saturation[counted])
+    stained = (saturation > (_SATURATION_ONE_CLASS if threshold is None else threshold)) & ~excluded
+    if threshold is not None and threshold <= _PALE_THRESHOLD:
+        stained = _with_paler(stained, saturation, counted)
     pixel_um2 = spacing_um**2
     # Joined over the gaps of fat and loose stroma first: their thin walls are tissue, not specks.
     tissue = cv2.morphologyEx(stained.view(np.uint8), cv2.MORPH_CLOSE, _disc(max(1, round(_GAP_UM / spacing_um)))) > 0
@@ -228,17 +234,35 @@ def _saturation(picture: Rgb) -> NDArray[np.uint8]:
     return saturation
 
 
-def _threshold(saturation: NDArray[np.uint8]) -> float:
-    """Otsu's threshold within bounds; a fixed one where the picture has one class only."""
+def _threshold(saturation: NDArray[np.uint8]) -> float | None:
+    """Otsu's threshold within bounds; None where the picture has one class only."""
     if not saturation.size:
-        return _SATURATION_ONE_CLASS
+        return None
     otsu, _ = cv2.threshold(saturation.reshape(1, -1), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     above = saturation > otsu
     if above.all() or not above.any():
-        return _SATURATION_ONE_CLASS
+        return None
     if float(saturation[above].mean()) - float(saturation[~above].mean()) < _MIN_CLASS_DISTANCE:
-        return _SATURATION_ONE_CLASS
+        return None
     return min(max(float(otsu), _SATURATION_BOUNDS[0]), _SATURATION_BOUNDS[1])
+
+
+def _with_paler(
+    stained: NDArray[np.bool_], saturation: NDArray[np.uint8], counted: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Stained tissue, and what is paler, still told from the glass, and connected with it."""
+    others = saturation[counted & ~stained]
+    if not others.size:
+        return stained
+    glass = int(np.bincount(others).argmax())
+    paler = ((saturation > glass + _ABOVE_GLASS) & counted).view(np.uint8)
+    # Without the noise of the glass, which would lead on and on.
+    paler = cv2.morphologyEx(paler, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, labels = cv2.connectedComponents(paler | stained.view(np.uint8), connectivity=8)
+    connected = np.zeros(labels.max() + 1, np.bool_)
+    connected[labels[stained]] = True
+    grown: NDArray[np.bool_] = connected[labels]
+    return grown
 
 
 def _not_tissue(picture: Rgb, spacing_um: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
