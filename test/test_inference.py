@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from uga import blending
 from uga.errors import SlideError
 from uga.inference import InferenceSettings, Rows, SlideInference, ensemble_maps
 from uga.measures import Measure
-from uga.model.arithmetic import REFERENCE, Arithmetic
+from uga.model.arithmetic import REFERENCE, Arithmetic, has_openvino
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
 from uga.slide import open_slide
@@ -155,6 +156,28 @@ def test_streamed_equals_whole_image_bit_for_bit(tmp_path, ensemble, monkeypatch
         labels, uncertainty, _ = join(run(slide, grid, all_tissue(slide, grid), ensemble, overlap=overlap))
         image = ensemble.model.normalisation.apply(slide.read(grid, grid.region))
     whole = whole_image_logits(ensemble, image, WindowPlan.over(grid, (WINDOW, WINDOW), overlap))
+    expected_labels, (expected_uncertainty,) = ensemble_maps(whole, [Measure.SOFT_CROSS_ENTROPY.of])
+    np.testing.assert_array_equal(labels, expected_labels.numpy())
+    np.testing.assert_array_equal(uncertainty, expected_uncertainty.numpy())
+
+
+@pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
+@pytest.mark.parametrize("mirroring", [False, True])
+def test_blending_beside_the_next_window_changes_nothing(tmp_path, ensemble, monkeypatch, mirroring) -> None:
+    beside = Ensemble(ensemble.model, device=CPU, choices=[Arithmetic("openvino", "fp32")], mirroring=mirroring)
+    assert beside.leaves_room
+    add = blending.BlendedLogits.add
+
+    def slowly(*args) -> None:
+        time.sleep(0.01)  # the next window's logits are there before
+        add(*args)
+
+    monkeypatch.setattr(blending.BlendedLogits, "add", slowly)
+    with open_slide(write_slide(tmp_path / "s.tif", picture(150, 200, seed=2)), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        labels, uncertainty, _ = join(run(slide, grid, all_tissue(slide, grid), beside))
+        image = beside.model.normalisation.apply(slide.read(grid, grid.region))
+    whole = whole_image_logits(beside, image, WindowPlan.over(grid, (WINDOW, WINDOW), 0.5))
     expected_labels, (expected_uncertainty,) = ensemble_maps(whole, [Measure.SOFT_CROSS_ENTROPY.of])
     np.testing.assert_array_equal(labels, expected_labels.numpy())
     np.testing.assert_array_equal(uncertainty, expected_uncertainty.numpy())

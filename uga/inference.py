@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from uga.background import Background
 from uga.blending import BlendedLogits
 from uga.errors import SlideError
 from uga.geometry import Grid, GridRegion
@@ -188,25 +190,32 @@ class SlideInference:
         sums = BlendedLogits(plan, len(self._ensemble), self._ensemble.model.num_classes, device)
         done = 0
         under_way: deque[_BandUnderWay] = deque()
-        for index, strip in enumerate(self._strips):
-            pixels = pixels.without_rows_before(plan.ys[index]) + strip
-            band = self._band(index)
-            with self._ensemble.beside():
-                for windows in self._batches(index):
-                    rgb = np.stack([pixels.get(window) for window in windows])
-                    logits = self._ensemble.logits(self._network_input(rgb, windows))
-                    logits *= weight
-                    for position, window in enumerate(windows):
-                        sums.add(index, window, logits[:, position], weight)
-                    band.put(sums.take(index, windows[-1].x))
-                    done += len(windows)
-                    if progress is not None:
-                        progress(done, self.window_count)
-                band.put(sums.take(index, plan.frame.x_end))
-            band.finish(pixels)
-            under_way.append(band)
-            while len(under_way) > self._settings.bands_behind:
-                yield self._checked(under_way.popleft().collect())
+
+        @torch.inference_mode()
+        def blend(logits: torch.Tensor, index: int, windows: Sequence[GridRegion], band: _BandUnderWay) -> None:
+            logits *= weight
+            for position, window in enumerate(windows):
+                sums.add(index, window, logits[:, position], weight)
+            band.put(sums.take(index, windows[-1].x))
+
+        with Background("uga-blending", at_once=not self._ensemble.leaves_room) as blending:
+            for index, strip in enumerate(self._strips):
+                pixels = pixels.without_rows_before(plan.ys[index]) + strip
+                band = self._band(index)
+                with self._ensemble.beside():
+                    for windows in self._batches(index):
+                        rgb = np.stack([pixels.get(window) for window in windows])
+                        logits = self._ensemble.logits(self._network_input(rgb, windows))
+                        blending.call(partial(blend, logits, index, windows, band))
+                        done += len(windows)
+                        if progress is not None:
+                            progress(done, self.window_count)
+                    blending.wait()
+                    band.put(sums.take(index, plan.frame.x_end))
+                band.finish(pixels)
+                under_way.append(band)
+                while len(under_way) > self._settings.bands_behind:
+                    yield self._checked(under_way.popleft().collect())
         while under_way:
             yield self._checked(under_way.popleft().collect())
 

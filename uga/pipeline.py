@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from uga import __version__
+from uga.background import Background
 from uga.errors import SlideError, UserError
 from uga.geometry import Grid, SpacingUm
 from uga.inference import InferenceSettings, SlideInference
@@ -40,7 +42,7 @@ from uga.statistics import slide_statistics
 from uga.tissue import detect_tissue, read_tissue_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from uga.inference import Band, Progress
@@ -275,7 +277,9 @@ class _SlideWork:
                 # Else the heap's holes add up, the more the more tissue there is; this takes milliseconds.
                 return_free_memory()
 
-            _beside(take, inference.bands(progress))
+            with Background("uga-bands") as beside:
+                for band in inference.bands(progress):
+                    beside.call(partial(take, band))
         px_per_mm2 = (1000 / grid.spacing_um) ** 2
         windows = len(inference.plan.xs) * len(inference.plan.ys)
         facts = {
@@ -345,18 +349,6 @@ class PatchExporter:
                 patch, region, image=image, prediction=labels.read(region), uncertainty=uncertainty.read(region)
             )
         return package, patch
-
-
-def _beside(take: Callable[[Band], None], bands: Iterator[Band]) -> None:
-    """Hands each band to ``take``, in their order, while the next one is computed."""
-    with ThreadPoolExecutor(1, thread_name_prefix="uga-bands") as pool:
-        taking: Future[None] | None = None
-        for band in bands:
-            if taking is not None:
-                taking.result()
-            taking = pool.submit(take, band)
-        if taking is not None:
-            taking.result()
 
 
 def _on_gpu(settings: InferenceSettings) -> InferenceSettings:

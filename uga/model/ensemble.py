@@ -89,7 +89,7 @@ class Ensemble:
 
         Returns:
             float32 (K, B, C, h, w), K folds and C classes, on the same device. The caller may change it, and must be
-            done with it before the next call.
+            done with it before the next call; where the ensemble `leaves_room`, before the next but one.
         """
         logits = self._engine.logits(batch)
         if not self._mirrorings:
@@ -103,6 +103,12 @@ class Ensemble:
         """For torch's own operations between calls of `logits`, which must not get in the way of the engine."""
         # torch's threads spin while they wait for more work, and keep OpenVINO's from the processor.
         return _one_thread() if self.arithmetic.engine == "openvino" else nullcontext()
+
+    @property
+    def leaves_room(self) -> bool:
+        """Whether a thread of the caller's may work on the last logits while the next are computed."""
+        # Two threads that both call torch on a CPU have twice its threads; a GPU computes on its own anyway.
+        return self.arithmetic.engine == "openvino"
 
     @property
     def passes_per_window(self) -> int:

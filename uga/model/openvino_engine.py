@@ -64,11 +64,12 @@ class OpenVinoEngine:
                 graph = _graph(network, weights, model.plan)
             compiled = core.compile_model(_filled(graph, weights), "CPU", settings)
             self._requests.append(compiled.create_infer_request())
-        # Used again by every call, since arrays of this size that come and go leave holes in the heap.
-        self._logits = torch.empty((len(self._requests), 0, model.plan.num_classes, *model.plan.window_px))
+        # Used again by every other call, since arrays of this size that come and go leave holes in the heap.
+        self._logits = self._earlier = torch.empty((len(folds), 0, model.plan.num_classes, *model.plan.window_px))
 
     def logits(self, batch: torch.Tensor) -> torch.Tensor:
-        """See `Engine`."""
+        """See `Engine`; its caller may be busy with the logits of the call before."""
+        self._logits, self._earlier = self._earlier, self._logits
         if len(batch) != self._logits.shape[1]:
             self._logits = torch.empty((len(self._requests), len(batch), *self._logits.shape[2:]))
         for position, window in enumerate(batch):
