@@ -47,6 +47,7 @@ def passes(model_folder: str, engine: str, precision: str, windows: str) -> dict
 
 def bands(model_folder: str, engine: str, precision: str, slide_file: str, mirroring: str) -> dict[str, Any]:
     """Our maps of a slide of pure tissue: reading, windows, blending, labels, uncertainty; saves the labels."""
+    configure_heap()  # as the commands do
     ensemble = _ensemble(model_folder, engine, precision, mirroring=mirroring == "yes")
     path = Path(slide_file)
     with open_slide(path) as slide:
