@@ -70,8 +70,9 @@ class OpenVinoEngine:
     def logits(self, batch: torch.Tensor) -> torch.Tensor:
         """See `Engine`; its caller may be busy with the logits of the call before."""
         self._logits, self._earlier = self._earlier, self._logits
-        if len(batch) != self._logits.shape[1]:
-            self._logits = torch.empty((len(self._requests), len(batch), *self._logits.shape[2:]))
+        shape = len(self._requests), len(batch), *self._logits.shape[2:]
+        if self._logits.shape != shape:
+            self._logits = torch.empty(shape)
         for position, window in enumerate(batch):
             array = window[None].numpy()
             for logits, request in zip(self._logits[:, position], self._requests, strict=True):
