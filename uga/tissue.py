@@ -312,6 +312,8 @@ def _grown(seed: NDArray[np.bool_], allowed: NDArray[np.bool_], reach: NDArray[n
 
 def _without_small(mask: NDArray[np.bool_], min_pixels: float, *, keep_at_border: bool = False) -> NDArray[np.bool_]:
     """Without connected parts of fewer than ``min_pixels``; those cut by the border may be kept, being larger."""
+    if not mask.any():  # most slides have no ink
+        return mask
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     kept = stats[:, cv2.CC_STAT_AREA] >= min_pixels
     if keep_at_border:

@@ -102,7 +102,7 @@ class Ensemble:
     def beside(self) -> AbstractContextManager[object]:
         """For torch's own operations between calls of `logits`, which must not get in the way of the engine."""
         # torch's threads spin while they wait for more work, and keep OpenVINO's from the processor.
-        return _one_thread() if self.arithmetic.engine == "openvino" else nullcontext()
+        return _one_thread() if self.leaves_room else nullcontext()
 
     @property
     def leaves_room(self) -> bool:

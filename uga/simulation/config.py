@@ -16,7 +16,7 @@ from uga.finetuning.options import TrainingOptions
 from uga.model.card import first_problem
 from uga.model.choices import EngineChoice, Precision, PrecisionChoice, TrainingPrecisionChoice
 from uga.ranking import Exclusion, Strategy
-from uga.simulation.oracle import Choosing, choosing
+from uga.simulation.oracle import Choosing
 from uga.training.cases import Unannotated
 
 SHIPPED_MODEL = "demo"
@@ -315,9 +315,9 @@ class SimulationConfig(Strict):
     inference: Inference = Inference()
     evaluation: Evaluation = Evaluation()
 
-    def reduced_to(self, strategy: Choosing, budget: int, seed: int) -> SimulationConfig:
+    def reduced_to(self, strategy: str, budget: int, seed: int) -> SimulationConfig:
         """The same experiment with one cell."""
-        grid = Grid(strategies=(strategy,), budgets=(budget,), seeds=(seed,))
+        grid = Grid.model_validate({"strategies": [strategy], "budgets": [budget], "seeds": [seed]})
         return self.model_copy(update={"grid": grid})
 
 
@@ -438,7 +438,7 @@ def _cell_config(text: str, path: Path) -> LoadedConfig:
         raise UserError(f"{path} is not the manifest of a cell; name the manifest.json in a cell's folder.") from error
     config = _validate(content, str(path))
     if strategy is not None:
-        config = config.reduced_to(choosing(strategy), budget, seed)
+        config = config.reduced_to(strategy, budget, seed)
     return LoadedConfig(
         config, Path.cwd(), str(path), only_baseline=strategy is None, baseline_sha256=baseline, threads=threads
     )

@@ -25,15 +25,6 @@ Choosing = Strategy | Oracle
 """How a cell chooses its patches."""
 
 
-def choosing(name: str) -> Choosing:
-    """The way of a name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    return Oracle.ORACLE if name == Oracle.ORACLE else Strategy(name)
-
-
 def most_wrong(patches: Sequence[PoolPatch], *, top: int, per_slide_cap: int | None) -> list[Candidate]:
     """The ``top`` patches of one pool with the largest area that the baseline has wrong, largest first.
 
