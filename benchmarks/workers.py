@@ -29,7 +29,8 @@ from uga.model.network import load_network
 from uga.output.tiff import PyramidWriter
 from uga.slide import open_slide
 from uga.strips import StripReader
-from uga.tissue import detect_tissue, read_tissue_mask
+from uga.tissue import detect_tissue
+from uga.tissue_file import read_tissue_mask
 from uga.windows import WindowPlan
 
 

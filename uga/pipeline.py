@@ -39,7 +39,8 @@ from uga.recipe import Recipe
 from uga.scores import SCORES_FILE, write_scores
 from uga.slide import open_slide
 from uga.statistics import slide_statistics
-from uga.tissue import detect_tissue, read_tissue_mask
+from uga.tissue import detect_tissue
+from uga.tissue_file import read_tissue_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

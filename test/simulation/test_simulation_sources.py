@@ -20,7 +20,7 @@ from uga.simulation.sources.glas import find_tile, patients
 from uga.simulation.sources.mosaic import FOREGROUND, MAPPING, OUTSIDE, PLAIN, Tile, mosaic, mosaic_case
 from uga.simulation.sources.virtual import specs
 from uga.slide import open_slide
-from uga.tissue import read_tissue_mask
+from uga.tissue_file import read_tissue_mask
 from uga.training.dataset import open_reference
 from uga.training.demo import holdout_specs, pack_specs, training_specs
 from uga.virtual.spec import LesionClass

@@ -10,7 +10,8 @@ import numpy as np
 from uga.errors import UserError
 from uga.output.files import sha256_file
 from uga.slide import open_slide
-from uga.tissue import TissueMask, detect_tissue, read_tissue_mask
+from uga.tissue import TissueMask, detect_tissue
+from uga.tissue_file import read_tissue_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

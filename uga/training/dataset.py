@@ -18,7 +18,8 @@ from uga.output.files import partial_path, write_atomic
 from uga.processes import Job, run_together
 from uga.progress import ProgressLog
 from uga.slide import open_slide
-from uga.tissue import detect_tissue, read_tissue_mask
+from uga.tissue import detect_tissue
+from uga.tissue_file import read_tissue_mask
 from uga.training.cases import LESION_CLASSES, Case, LesionClass
 from uga.training.faults import Faults
 from uga.training.labels import TUMOUR, LabelMapping
