@@ -6,6 +6,7 @@ import typer
 
 from uga.cli import model
 from uga.cli.demo import demo
+from uga.cli.doctor import doctor
 from uga.cli.evaluate import evaluate
 from uga.cli.export_patches import export_patches
 from uga.cli.finetune import finetune
@@ -29,4 +30,5 @@ app.command()(demo)
 app.command()(train)
 app.command()(finetune)
 app.command()(simulate)
+app.command()(doctor)
 app.add_typer(model.app, name="model")

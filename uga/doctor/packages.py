@@ -1,0 +1,67 @@
+"""Whether the packages can be imported, and are those that UGA was tested with."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import TYPE_CHECKING
+
+from uga import __version__
+from uga.doctor.finding import failed, fine, note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from uga.doctor.finding import Finding
+
+_MODULES = {
+    "torch": "torch",
+    "nnunetv2": "nnunetv2",
+    "openslide-python": "openslide",
+    "tifffile": "tifffile",
+    "imagecodecs": "imagecodecs",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "SimpleITK": "SimpleITK",
+    "opencv-python-headless": "cv2",
+    "safetensors": "safetensors.torch",
+    "pydantic": "pydantic",
+    "pillow": "PIL.Image",
+}
+_OPTIONAL = {"openvino": "openvino"}
+_PINS = Path(__file__).parents[2] / "requirements.txt"
+
+
+def check_packages() -> Iterator[Finding]:
+    """Imports what inference needs; a package whose version is not the pinned one is told."""
+    pins = _pins()
+    versions = {}
+    for package, module in {**_MODULES, **_OPTIONAL}.items():
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            if package in _OPTIONAL:
+                yield note(f"{package} is not installed; a CPU computes two to four times as fast with it.")
+                continue
+            yield failed(f"{package} is not installed; install requirements.txt.")
+            continue
+        try:
+            import_module(module)
+        except Exception as error:  # noqa: BLE001 - shared libraries that are missing or of another processor
+            yield failed(f"{package} {versions[package]} cannot be imported ({error}); install requirements.txt anew.")
+            continue
+        found, pinned = versions[package].partition("+")[0], pins.get(package)
+        if pinned not in {None, found}:
+            yield note(f"{package} is {found}; UGA is tested with {pinned}.")
+    told = ", ".join(f"{package} {number}" for package, number in versions.items())
+    yield fine(f"UGA {__version__}, Python {python_version()}, {told}")
+
+
+def _pins() -> dict[str, str]:
+    """Versions of requirements.txt; none where it does not lie beside the package, as in the images."""
+    if not _PINS.is_file():
+        return {}
+    lines = (line.split("==") for line in _PINS.read_text("utf-8").splitlines() if "==" in line and line[0] != "#")
+    return {name: number.split()[0] for name, number in lines}
