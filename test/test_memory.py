@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from uga.memory import lasting
 from uga.output.schema import Manifest
 from uga.virtual.slide import write_virtual_slide
 from uga.virtual.spec import LesionClass, SlideSpec
@@ -31,6 +33,40 @@ def peak_memory(folder: Path, height_um: float) -> int:
     manifest = Manifest.model_validate_json((folder / "out" / "manifest.json").read_bytes())
     assert (manifest.input.width, manifest.input.height) == (60000, round(height_um * 4))
     return manifest.peak_memory_bytes
+
+
+def test_what_lasts_is_not_looked_through_and_what_comes_later_is() -> None:
+    code = """
+import gc, weakref
+from uga.memory import lasting
+
+class Loop:
+    def __init__(self):
+        self.itself = self
+
+with lasting():
+    assert not gc.isenabled()
+    kept = Loop()
+assert gc.isenabled()
+frozen = gc.get_freeze_count()
+assert frozen > 0
+gone = weakref.ref(Loop())
+with lasting():
+    pass
+assert gc.get_freeze_count() <= frozen
+gc.collect()
+assert gone() is None
+assert kept.itself is kept
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_collector_is_back_after_an_import_that_fails() -> None:
+    frozen = gc.get_freeze_count()
+    with pytest.raises(ImportError), lasting():
+        raise ImportError
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == frozen
 
 
 @pytest.mark.slow

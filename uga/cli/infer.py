@@ -12,6 +12,7 @@ import typer
 
 from uga.errors import ExitCode, UserError
 from uga.measures import Measure
+from uga.memory import lasting
 from uga.model.choices import DeviceChoice, EngineChoice, PrecisionChoice
 from uga.options import PROFILE_HELP, Profile, RunOptions
 from uga.ranking import Exclusion, Scope, Strategy
@@ -186,20 +187,21 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     Exit codes: 0 all slides done, 1 some slide failed (failures.json says why), 2 bad request, 70 a defect of UGA.
     """
     # Imported late: these pull in torch, which --help should not wait for.
-    import torch  # noqa: PLC0415
+    with lasting():
+        import torch  # noqa: PLC0415
 
-    from uga.cohort import run_cohort  # noqa: PLC0415
-    from uga.inputs import find_slides  # noqa: PLC0415
-    from uga.model.arithmetic import find_devices, resolve_arithmetic  # noqa: PLC0415
-    from uga.model.ensemble import Ensemble  # noqa: PLC0415
-    from uga.model.folder import load_model  # noqa: PLC0415
-    from uga.output.manifest import clear_outputs  # noqa: PLC0415
-    from uga.pipeline import Pipeline  # noqa: PLC0415
-    from uga.ranking import check_stride  # noqa: PLC0415
-    from uga.recipe import Recipe  # noqa: PLC0415
-    from uga.serve.server import serve as serve_cases  # noqa: PLC0415
-    from uga.sockets import load_sockets  # noqa: PLC0415
-    from uga.spreading import run_spread, workers_on  # noqa: PLC0415
+        from uga.cohort import run_cohort  # noqa: PLC0415
+        from uga.inputs import find_slides  # noqa: PLC0415
+        from uga.model.arithmetic import find_devices, resolve_arithmetic  # noqa: PLC0415
+        from uga.model.ensemble import Ensemble  # noqa: PLC0415
+        from uga.model.folder import load_model  # noqa: PLC0415
+        from uga.output.manifest import clear_outputs  # noqa: PLC0415
+        from uga.pipeline import Pipeline  # noqa: PLC0415
+        from uga.ranking import check_stride  # noqa: PLC0415
+        from uga.recipe import Recipe  # noqa: PLC0415
+        from uga.serve.server import serve as serve_cases  # noqa: PLC0415
+        from uga.sockets import load_sockets  # noqa: PLC0415
+        from uga.spreading import run_spread, workers_on  # noqa: PLC0415
 
     options = RunOptions(
         spacing_um=spacing,
