@@ -9,12 +9,15 @@ from uga.errors import UserError
 
 @pytest.fixture
 def cgroup(monkeypatch, tmp_path):
-    """A control group without limits so far; returns a function that writes one of its files."""
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    """The control group batch/job, without limits so far; returns a function that writes a file below the root."""
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path / "groups")
+    monkeypatch.setattr(machine, "_OWN_GROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("2:cpu:/other\n0::/batch/job\n")
 
     def write(name, content):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content)
+        file = tmp_path / "groups" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
 
     return write
 
@@ -30,6 +33,9 @@ def notes(findings):
         ({"cpu.max": "max 100000\n"}, 8, None),
         ({"cpu.max": "150000 100000\n"}, 8, "1.5"),
         ({"cpu.max": "150000 100000\n"}, 1, None),
+        ({"batch/job/cpu.max": "max 100000\n", "batch/cpu.max": "300000 100000\n"}, 8, "3"),
+        ({"batch/job/cpu.max": "200000 100000\n", "cpu.max": "300000 100000\n"}, 8, "2"),
+        ({"other/cpu.max": "100000 100000\n"}, 8, None),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8, None),
         ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8, "4"),
     ],
@@ -48,7 +54,7 @@ def test_a_container_of_fewer_processors_than_threads_is_noted(cgroup, monkeypat
         assert f"OMP_NUM_THREADS={int(float(quota))}" in sentence
 
 
-@pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
+@pytest.mark.parametrize("name", ["memory.max", "batch/memory.max", "memory/memory.limit_in_bytes"])
 def test_the_memory_of_a_container_is_what_counts(cgroup, name):
     without = next(iter(check_memory())).sentence
     cgroup(name, "max\n")
@@ -100,6 +106,22 @@ def test_a_gpu_that_computes_wrong_numbers_is_told(monkeypatch, wrong):
     else:
         assert found.verdict is Verdict.FINE
         assert "a GPU, 2.0 of 4.0 GiB free" in found.sentence
+
+
+def test_a_gpu_that_fails_hides_no_other(monkeypatch):
+    def memory(device):
+        if device.index == 0:
+            raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+        return 2 << 30, 4 << 30
+
+    monkeypatch.setattr(machine, "find_devices", lambda _: ("cpu:0", "cpu:1"))  # stand in for GPUs
+    monkeypatch.setattr(torch.cuda, "mem_get_info", memory)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    first, second = check_devices("auto")
+    assert first.verdict is Verdict.FAILED
+    assert first.sentence.startswith("cpu:0: ")
+    assert "busy" in first.sentence
+    assert second.verdict is Verdict.FINE
 
 
 def test_a_map_is_written_and_nothing_left(tmp_path):

@@ -3,15 +3,18 @@ import re
 import numpy as np
 import pytest
 import torch
+from model_helpers import make_trained_folder
 from slide_files import write_tiff
 from test_process import tissue_like
 
 from uga.cli.console import execute
 from uga.cli.main import app
-from uga.doctor import Verdict
+from uga.doctor import Verdict, work
 from uga.doctor.work import Trial
+from uga.errors import ModelError, UserError
 from uga.inference import InferenceSettings, SlideInference
 from uga.measures import Measure
+from uga.model.arithmetic import Arithmetic
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
 from uga.slide import open_slide
@@ -65,13 +68,75 @@ def test_a_users_mask_says_where_tissue_is(slides, tiny_model):
     assert any("a.tif" in each and "; 1 windows hold tissue" in each for each in sentences)
 
 
-def test_networks_that_overflow_are_a_failure(monkeypatch, tiny_model):
+TWO = (Arithmetic("openvino", "fp32"), Arithmetic("torch", "fp32"))
+
+
+@pytest.fixture
+def spoilt(monkeypatch):
+    """Returns a function that gives some arithmetics of two a fault of their own."""
     right = Ensemble.logits
-    monkeypatch.setattr(Ensemble, "logits", lambda self, batch: right(self, batch) / 0)
-    sound, *tried = Trial(tiny_model, CPU).check_model()
-    assert sound.verdict is Verdict.FINE
-    assert tried
-    assert all(each.verdict is Verdict.FAILED and "overflows" in each.sentence for each in tried)
+
+    def spoil(faults):
+        def logits(self, batch):
+            fault = faults.get(self.arithmetic)
+            if isinstance(fault, Exception):
+                raise fault
+            return right(self, batch) / (0 if fault == "overflow" else 1)
+
+        monkeypatch.setattr(work, "resolve_arithmetic", lambda *_: TWO)
+        monkeypatch.setattr(Ensemble, "logits", logits)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("overflow", "overflows"), (RuntimeError("no such kernel"), r"does not work here \(no such")]
+)
+def test_one_arithmetic_that_fails_is_noted_and_the_next_one_taken(spoilt, slides, tiny_model, fault, words):
+    spoilt({TWO[0]: fault})
+    trial = Trial(tiny_model, CPU)
+    _, first, second = trial.check_model()
+    assert first.verdict is Verdict.NOTE
+    assert re.match(f"{TWO[0]} {words}", first.sentence)
+    assert second.verdict is Verdict.FINE
+    assert any(each.sentence.endswith(f" in {TWO[1]}") for each in trial.check_slides(slides))
+
+
+def test_a_time_is_that_of_what_a_run_takes_first(spoilt, slides, tiny_model):
+    spoilt({})
+    trial = Trial(tiny_model, CPU)
+    assert [each.verdict for each in trial.check_model()] == [Verdict.FINE] * 3
+    assert any(each.sentence.endswith(f" in {TWO[0]}") for each in trial.check_slides(slides))
+
+
+def test_a_model_that_nothing_computes_is_a_failure(spoilt, tiny_model):
+    spoilt(dict.fromkeys(TWO, "overflow"))
+    *_, last = Trial(tiny_model, CPU).check_model()
+    assert last.verdict is Verdict.FAILED
+    assert "Nothing here computes" in last.sentence
+
+
+def test_too_little_memory_is_a_failure_with_a_sentence(spoilt, tiny_model):
+    spoilt({TWO[0]: RuntimeError("CUDA out of memory")})
+    with pytest.raises(UserError, match="Memory ran out"):
+        list(Trial(tiny_model, CPU).check_model())
+
+
+def test_a_model_of_one_fold_fails_as_it_would_in_a_run(tmp_path):
+    model = make_trained_folder(tmp_path, folds=1).model
+    with pytest.raises(ModelError, match="needs two or more"):
+        list(Trial(model, CPU).check_model())
+
+
+def test_a_given_pixel_size_replaces_that_of_the_files(tmp_path, tiny_model):
+    write_tiff(tmp_path / "a.tif", tissue_like(600, 600), resolution=None, resolutionunit=None)
+    trial = Trial(tiny_model, CPU)
+    list(trial.check_model())
+    (without,) = trial.check_slides(tmp_path)
+    assert without.verdict is Verdict.FAILED
+    assert "--mpp" in without.sentence
+    (given,) = trial.check_slides(tmp_path, 0.25)
+    assert "of 0.25 um" in given.sentence
 
 
 def test_the_command_tells_every_finding_and_the_exit_code(slides, tiny_model, tmp_path, capsys):

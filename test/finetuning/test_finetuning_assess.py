@@ -14,6 +14,7 @@ from uga.finetuning.comparison import Comparison, judge, subset
 from uga.finetuning.patches import LearningPatch
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
+from uga.output.schema import NOT_JUDGED
 
 LABELS = {"background": 0, "tumour": 1}
 CPU = torch.device("cpu")
@@ -94,20 +95,52 @@ def test_a_patch_is_predicted_as_nnunet_does(tmp_path, normalisation, norm, shap
         torch.testing.assert_close(ours[fold], theirs, atol=0.02, rtol=0)  # their accumulators are half precision
 
 
-def scores(dice: float | None, disagreement: float = 0.1) -> Scores:
+def scores(dice: float | None, disagreement: float = 0.1, absent: float | None = None) -> Scores:
     return Scores(
-        patches=1, pixels=1, dice={"tumour": dice}, calibration_error=0, uncertainty=0.2, disagreement=disagreement
+        patches=1,
+        pixels=1,
+        dice={"tumour": dice},
+        absent={} if absent is None else {"tumour": absent},
+        calibration_error=0,
+        uncertainty=0.2,
+        disagreement=disagreement,
     )
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "passed"),
-    [(0.9, 0.9, True), (0.9, 0.88, True), (0.9, 0.87, False), (0.5, 0.8, True), (None, None, True), (None, 0.0, False)],
+    ("before", "after", "passed"), [(0.9, 0.9, True), (0.9, 0.88, True), (0.9, 0.87, False), (0.5, 0.8, True)]
 )
 def test_the_guard_trips_beyond_the_tolerance(before, after, passed):
     verdict = judge(Comparison(before=scores(before), after=scores(after)), 0.021)
     assert verdict.passed is passed
     assert "tumour" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "passed", "words"),
+    [
+        (0.0, 0.0, True, "0.000 less"),
+        (0.0, 0.001, True, "0.001 more"),  # a pixel or two, though its Dice falls from none to 0
+        (0.001, 0.3, False, "0.299 more"),  # a flood, though its Dice was 0 before
+        (0.2, 0.1, True, "0.100 less"),
+    ],
+)
+def test_a_label_that_the_old_patches_do_not_hold_is_judged_by_its_area(before, after, passed, words):
+    old = Comparison(before=scores(0.0 if before else None, absent=before), after=scores(0.0, absent=after))
+    verdict = judge(old, 0.02)
+    assert verdict.passed is passed
+    assert f"tumour, which they do not hold, is found on {words} of their area" in verdict.sentence
+
+
+def test_area_is_counted_of_labels_that_the_reference_does_not_hold():
+    tally = Tally({"background": 0, "tumour": 1, "necrosis": 2})
+    found = torch.tensor([[0, 1, 2, 2]])
+    one_hot = torch.nn.functional.one_hot(found, 3).movedim(-1, 0).float()
+    tally.add(one_hot[None], np.array([[0, 1, 0, NOT_JUDGED]], np.uint8))
+    judged = tally.scores()
+    assert judged is not None
+    assert judged.absent == {"necrosis": 1 / 3}
+    assert judged.dice == {"tumour": 1.0, "necrosis": 0.0}
 
 
 def test_without_old_patches_the_guard_says_so():

@@ -11,7 +11,7 @@ from model_helpers import LABELS, make_trained_folder, write_json
 
 from uga.errors import ModelError
 from uga.model.card import CARD_FILE, RESEARCH_USE, file_sha256, read_card
-from uga.model.folder import holds_model, load_model, model_info, verify_model
+from uga.model.folder import load_model, model_info, verify_model
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +82,6 @@ def test_the_model_may_lie_one_folder_down(folder, tmp_path):
     assert load_model(tmp_path).path == folder
     shutil.copytree(folder, tmp_path / "other")
     refusal(tmp_path, r"several models \(model, other\)")
-
-
-def test_holds_model_takes_any_content_at_its_word(tmp_path, folder):
-    assert holds_model(folder)
-    empty = tmp_path / "empty"
-    assert not holds_model(empty)
-    empty.mkdir()
-    (empty / ".keep").touch()
-    (empty / "lost+found").mkdir()
-    assert not holds_model(empty)
-    (empty / "plans.json").touch()
-    assert holds_model(empty)
 
 
 def test_a_folder_without_a_card_is_told_about_import(folder):

@@ -11,6 +11,7 @@ import typer
 
 from uga.errors import UserError
 from uga.model.choices import DeviceChoice
+from uga.model.lookup import find_model
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,10 @@ def doctor(
         Path | None, typer.Option(envvar="UGA_MODEL", help="Model folder.", show_default="as `uga infer`")
     ] = None,
     device: Annotated[DeviceChoice, typer.Option(envvar="UGA_DEVICE", help="Where the networks run.")] = "auto",
+    mpp: Annotated[
+        float | None,
+        typer.Option(envvar="UGA_MPP", help="Pixel size of the slides in um/px, where files lack it or are wrong."),
+    ] = None,
 ) -> None:
     """Try everything that a run needs, and say how long slides will take here.
 
@@ -38,11 +43,10 @@ def doctor(
 
     Exit codes: 0 nothing failed, 2 something did.
     """
-    from uga.cli.infer import find_model  # noqa: PLC0415
-    from uga.doctor import Request, Verdict, examine  # noqa: PLC0415
+    from uga.doctor import Request, Verdict, examine  # noqa: PLC0415 - --help should not wait
 
     counts: Counter[Verdict] = Counter()
-    for finding in examine(Request(find_model(model), device, input_, output)):
+    for finding in examine(Request(find_model(model), device, input_, output, mpp)):
         counts[finding.verdict] += 1
         log.info("%-6s  %s", finding.verdict, finding.sentence)
     if counts[Verdict.FAILED]:

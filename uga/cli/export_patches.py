@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from uga.errors import UserError
+from uga.model.lookup import find_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,8 +56,7 @@ def export_patches(
 
     Correct any one of them and leave it where it is; docs/correcting.md shows how. `uga finetune` reads the folder.
     """
-    from uga.cli.infer import find_model  # noqa: PLC0415 - --help should not wait for torch
-    from uga.corrections.choice import Choice  # noqa: PLC0415
+    from uga.corrections.choice import Choice  # noqa: PLC0415 - --help should not wait for torch
     from uga.corrections.export import Format  # noqa: PLC0415
     from uga.corrections.export import export_patches as export  # noqa: PLC0415
     from uga.model.folder import load_model  # noqa: PLC0415

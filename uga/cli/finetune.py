@@ -9,6 +9,7 @@ import typer
 
 from uga.finetuning.options import TrainingOptions
 from uga.model.choices import TrainingPrecisionChoice
+from uga.model.lookup import find_model
 
 _DEFAULTS = TrainingOptions()
 
@@ -99,7 +100,6 @@ def finetune(  # noqa: PLR0913 - each parameter is an option of the command
     # Imported late: these pull in torch, which --help should not wait for.
     from pydantic import ValidationError  # noqa: PLC0415
 
-    from uga.cli.infer import find_model  # noqa: PLC0415
     from uga.errors import UserError  # noqa: PLC0415
     from uga.finetuning.run import FinetuningRequest  # noqa: PLC0415
     from uga.finetuning.run import finetune as run  # noqa: PLC0415

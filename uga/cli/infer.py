@@ -14,6 +14,7 @@ from uga.errors import ExitCode, UserError
 from uga.measures import Measure
 from uga.memory import lasting
 from uga.model.choices import DeviceChoice, EngineChoice, PrecisionChoice
+from uga.model.lookup import find_model
 from uga.options import PROFILE_HELP, Profile, RunOptions
 from uga.ranking import Exclusion, Scope, Strategy
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from uga.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
-
-PLATFORM_MODEL = Path("/opt/ml/model")
-SHIPPED_MODEL = Path(__file__).parents[2] / "weights"
 
 
 def _describe(wanted: bool) -> None:
@@ -233,7 +231,9 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     known_sockets = load_sockets(sockets, verified.path)
 
     def find() -> list[SlideInput]:
-        slides = find_slides(input_, known_sockets)
+        if output.resolve() == input_.resolve():
+            raise UserError(f"{output} is both input and output folder; name another one with --output.")
+        slides = find_slides(input_, known_sockets, without=output)
         _check_output(output)
         log.info("%d slide(s), model %s (%s)", len(slides), verified.name, verified.sha256[:12])
         return slides
@@ -268,15 +268,6 @@ def _told(code: ExitCode, output: Path, slides: list[SlideInput]) -> ExitCode:
     if code is not ExitCode.OK and len(slides) > 1:
         sys.stderr.write(f"Some slides failed; {output / 'failures.json'} says why, the others are complete.\n")
     return code
-
-
-def find_model(choice: Path | None) -> Path:
-    """The model folder to use: the user's, else the platform's, else the shipped one."""
-    from uga.model.folder import holds_model  # noqa: PLC0415
-
-    if choice is not None:
-        return choice
-    return PLATFORM_MODEL if holds_model(PLATFORM_MODEL) else SHIPPED_MODEL
 
 
 def _check_output(output: Path) -> None:

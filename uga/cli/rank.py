@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from uga.model.lookup import find_model
 from uga.ranking import Exclusion, Scope, Strategy
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,7 @@ def rank(  # noqa: PLR0913 - each parameter is an option of the command
     order by scores that `uga infer` keeps with --extra-scores. uncertainty-diversity runs the encoder of one fold over
     the most uncertain patches.
     """
-    from uga.cli.infer import find_model  # noqa: PLC0415 - --help should not wait for torch
-    from uga.model.folder import load_model  # noqa: PLC0415
+    from uga.model.folder import load_model  # noqa: PLC0415 - --help should not wait for torch
     from uga.reranking import Ranking, rerank  # noqa: PLC0415
 
     verified = load_model(find_model(model))

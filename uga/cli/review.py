@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from uga.model.lookup import PLATFORM_MODEL, SHIPPED_MODEL
+
 
 def review(
     output: Annotated[
@@ -51,8 +53,7 @@ def review(
     the decision into the packages, and who did what and when into OUTPUT/reviews.jsonl. `uga finetune` takes OUTPUT as
     it is. docs/reviewing.md has all of it.
     """
-    from uga.cli.infer import PLATFORM_MODEL, SHIPPED_MODEL  # noqa: PLC0415 - --help should not wait for the libraries
-    from uga.review.server import ReviewRequest  # noqa: PLC0415
+    from uga.review.server import ReviewRequest  # noqa: PLC0415 - --help should not wait for the libraries
     from uga.review.server import review as run  # noqa: PLC0415
 
     models = (PLATFORM_MODEL, SHIPPED_MODEL) if model is None else (model,)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uga.doctor.finding import Verdict, guarded
@@ -12,6 +10,7 @@ from uga.doctor.packages import check_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from uga.doctor.finding import Finding
     from uga.model.choices import DeviceChoice
@@ -26,12 +25,14 @@ class Request:
         device: Where a run would compute.
         slides: Input folder of a run, or None.
         output: Output folder of a run; None tries the folder for temporary files.
+        mpp: Pixel size of the slides in um/px in place of the files' own.
     """
 
     model: Path
     device: DeviceChoice = "auto"
     slides: Path | None = None
     output: Path | None = None
+    mpp: float | None = None
 
 
 def examine(request: Request) -> Iterator[Finding]:
@@ -40,10 +41,12 @@ def examine(request: Request) -> Iterator[Finding]:
     for finding in check_packages():
         sound = sound and finding.verdict is not Verdict.FAILED
         yield finding
-    if not sound:
-        return  # what follows needs all of them
+    if sound:  # what follows needs all of them
+        yield from guarded("installation", _with_packages(request))
 
-    # Only now: with a package broken they could not be imported.
+
+def _with_packages(request: Request) -> Iterator[Finding]:
+    # Only now: with a package broken these could not be imported.
     import torch  # noqa: PLC0415
 
     from uga.doctor.machine import check_devices, check_files, check_memory, check_processor  # noqa: PLC0415
@@ -52,9 +55,9 @@ def examine(request: Request) -> Iterator[Finding]:
     yield from guarded("processor", check_processor())
     yield from guarded("memory", check_memory())
     yield from guarded("devices", check_devices(request.device))
-    yield from guarded("files", check_files(request.output or Path(tempfile.gettempdir())))
+    yield from guarded("files", check_files(request.output))
     on_gpu = request.device != "cpu" and torch.cuda.is_available()
     trial = Trial(request.model, torch.device("cuda:0" if on_gpu else "cpu"))
     yield from guarded("model", trial.check_model())
     if request.slides is not None:
-        yield from guarded("slides", trial.check_slides(request.slides))
+        yield from guarded("slides", trial.check_slides(request.slides, request.mpp))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ import openslide
 import tifffile
 import torch
 
-from uga.doctor.finding import failed, fine, note
+from uga.doctor.finding import failed, fine, guarded, note
 from uga.errors import UserError
 from uga.geometry import SpacingUm
 from uga.model.arithmetic import cpu_has_bf16, find_devices
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from uga.model.choices import DeviceChoice
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
 _LITTLE_MEMORY = 4 << 30
 _LITTLE_DISK = 2 << 30
 _MAP_PX = (700, 1100)  # more than one tile and one level
@@ -64,29 +65,21 @@ def check_devices(choice: DeviceChoice) -> Iterator[Finding]:
     for name in find_devices(choice):
         if name == "cpu":
             yield fine(f"The CPU computes{_why_no_gpu(choice)}.")
-            continue
-        device = torch.device(name)
-        window, weight = torch.rand(1, 3, 64, 64), torch.rand(8, 3, 3, 3)
-        there = torch.nn.functional.conv2d(window.to(device), weight.to(device)).cpu()
-        if not torch.allclose(there, torch.nn.functional.conv2d(window, weight), rtol=1e-2):
-            yield failed(f"{name} computes wrong numbers; leave it out with CUDA_VISIBLE_DEVICES, and have it checked.")
-            continue
-        free, total = torch.cuda.mem_get_info(device)
-        yield fine(
-            f"{name} computes: {torch.cuda.get_device_name(device)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-        )
+        else:
+            yield from guarded(name, _check_gpu(name))
 
 
-def check_files(folder: Path) -> Iterator[Finding]:
-    """Writes a map to the folder and reads it back with OpenSlide and tifffile; removes it again.
+def check_files(folder: Path | None) -> Iterator[Finding]:
+    """Writes a map to the folder, else that for temporary files, reads it back with OpenSlide and tifffile, removes it.
 
     Raises:
         UserError: the folder cannot be written.
     """
+    folder = Path(tempfile.gettempdir()) if folder is None else folder
     labels = np.random.default_rng(0).integers(0, 2, _MAP_PX, np.uint8)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".uga-doctor-", dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".uga-doctor-", dir=folder) as scratch:
             path = Path(scratch) / "map.tif"
             height, width = labels.shape
             with PyramidWriter(path, width=width, height=height, spacing_um=SpacingUm(1, 1), kind="labels") as writer:
@@ -105,6 +98,19 @@ def check_files(folder: Path) -> Iterator[Finding]:
         yield note(f"{folder} has little room; a large slide with its patches takes up to a GiB.")
 
 
+def _check_gpu(name: str) -> Iterator[Finding]:
+    device = torch.device(name)
+    window, weight = torch.rand(1, 3, 64, 64), torch.rand(8, 3, 3, 3)
+    there = torch.nn.functional.conv2d(window.to(device), weight.to(device)).cpu()
+    if not torch.allclose(there, torch.nn.functional.conv2d(window, weight), rtol=1e-2):
+        yield failed(f"{name} computes wrong numbers; leave it out with CUDA_VISIBLE_DEVICES, and have it checked.")
+        return
+    free, total = torch.cuda.mem_get_info(device)
+    yield fine(
+        f"{name} computes: {torch.cuda.get_device_name(device)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    )
+
+
 def _why_no_gpu(choice: DeviceChoice) -> str:
     if choice == "cpu":
         return ", as asked for"
@@ -114,20 +120,33 @@ def _why_no_gpu(choice: DeviceChoice) -> str:
 
 
 def _processor_quota() -> float | None:
-    """Processors that the control group (version 2 or 1) may use at a time; None: all."""
-    quota, _, period = _read("cpu.max").partition(" ")
-    if not quota:
-        quota, period = _read("cpu/cpu.cfs_quota_us"), _read("cpu/cpu.cfs_period_us")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+    """Processors that this process may use at a time; None: all."""
+    quotas = []
+    for folder in _control_groups():
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if not quota:  # version 1
+            quota, period = _read(folder / "cpu/cpu.cfs_quota_us"), _read(folder / "cpu/cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit():
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
 
 
 def _memory_limit() -> int | None:
-    limit = _read("memory.max") or _read("memory/memory.limit_in_bytes")
-    return int(limit) if limit.isdigit() else None
+    limits = [
+        _read(folder / "memory.max") or _read(folder / "memory/memory.limit_in_bytes") for folder in _control_groups()
+    ]
+    return min((int(limit) for limit in limits if limit.isdigit()), default=None)
 
 
-def _read(name: str) -> str:
+def _control_groups() -> list[Path]:
+    """The control group of this process (version 2) and those above it; in a container the root is its own."""
+    own = next((line[3:] for line in _read(_OWN_GROUP).splitlines() if line.startswith("0::")), "/")
+    group = _CGROUP / own.strip("/")
+    return [folder for folder in (group, *group.parents) if folder.is_relative_to(_CGROUP)]
+
+
+def _read(path: Path) -> str:
     try:
-        return (_CGROUP / name).read_text("ascii").strip()
+        return path.read_text("utf-8").strip()
     except OSError:
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "torch": "torch",
-    "nnunetv2": "nnunetv2",
+    "nnunetv2": "nnunetv2.utilities.get_network_from_plans",  # the package itself is empty
+    "dynamic_network_architectures": "dynamic_network_architectures.architectures.unet",  # nnU-Net's networks
     "openslide-python": "openslide",
     "tifffile": "tifffile",
     "imagecodecs": "imagecodecs",
@@ -31,6 +33,7 @@ _MODULES = {
     "pillow": "PIL.Image",
 }
 _OPTIONAL = {"openvino": "openvino"}
+_PIN = re.compile(r"^([\w.-]+)==([\w.+-]+)", re.MULTILINE)
 _PINS = Path(__file__).parents[2] / "requirements.txt"
 
 
@@ -39,29 +42,36 @@ def check_packages() -> Iterator[Finding]:
     pins = _pins()
     versions = {}
     for package, module in {**_MODULES, **_OPTIONAL}.items():
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            if package in _OPTIONAL:
-                yield note(f"{package} is not installed; a CPU computes two to four times as fast with it.")
-                continue
+        found = _version(package)
+        if found is None and package in _OPTIONAL:
+            yield note(f"{package} is not installed; a CPU computes two to four times as fast with it.")
+            continue
+        if found is None:
             yield failed(f"{package} is not installed; install requirements.txt.")
             continue
+        versions[package] = found
         try:
             import_module(module)
         except Exception as error:  # noqa: BLE001 - shared libraries that are missing or of another processor
-            yield failed(f"{package} {versions[package]} cannot be imported ({error}); install requirements.txt anew.")
+            yield failed(f"{package} {found} cannot be imported ({error}); install requirements.txt anew.")
             continue
-        found, pinned = versions[package].partition("+")[0], pins.get(package)
-        if pinned not in {None, found}:
-            yield note(f"{package} is {found}; UGA is tested with {pinned}.")
+        release, pinned = found.partition("+")[0], pins.get(package)
+        if pinned not in {None, release}:
+            yield note(f"{package} is {release}; UGA is tested with {pinned}.")
     told = ", ".join(f"{package} {number}" for package, number in versions.items())
     yield fine(f"UGA {__version__}, Python {python_version()}, {told}")
 
 
+def _version(package: str) -> str | None:
+    """None too where an uninstall that broke off left a folder without a version."""
+    try:
+        found: str | None = version(package)
+    except PackageNotFoundError:
+        return None
+    return found
+
+
 def _pins() -> dict[str, str]:
     """Versions of requirements.txt; none where it does not lie beside the package, as in the images."""
-    if not _PINS.is_file():
-        return {}
-    lines = (line.split("==") for line in _PINS.read_text("utf-8").splitlines() if "==" in line and line[0] != "#")
-    return {name: number.split()[0] for name, number in lines}
+    text = _PINS.read_text("utf-8") if _PINS.is_file() else ""
+    return dict(_PIN.findall(text))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from uga.doctor.finding import failed, fine, guarded, note
+from uga.errors import UserError, is_out_of_memory
+from uga.inference import GPU_BATCH
 from uga.inputs import find_slides
 from uga.model.arithmetic import resolve_arithmetic
 from uga.model.ensemble import Ensemble
@@ -30,11 +32,11 @@ if TYPE_CHECKING:
     from uga.model.folder import Model
 
 _OVERLAP = Profile.REFERENCE.overlap
-_TIMED_WINDOWS = 3
+_TIMED = 3
 
 
 class Trial:
-    """A model on a device; what `check_slides` says of time is by the fastest arithmetic that `check_model` tried.
+    """A model on a device.
 
     Args:
         path: Model folder.
@@ -45,21 +47,41 @@ class Trial:
         self._path = path
         self._device = device
         self._model: Model | None = None
-        self._window_s: float | None = None
+        self._taken: tuple[Arithmetic, float] | None = None
+        """What a run would take first, if its labels are right, and its seconds for a window."""
 
     def check_model(self) -> Iterator[Finding]:
         """Verifies the model and sends windows of noise through all its folds, in all that ``auto`` may choose.
 
         Raises:
-            ModelError: the folder is incomplete, altered or does not fit.
+            UserError: the folder is incomplete, altered or does not fit; or memory ran out.
         """
         self._model = model = load_model(self._path)
         yield fine(f"{model.path} is sound: {model.name}, {len(model.folds)} folds, sha256 {model.sha256[:12]}")
         for arithmetic in resolve_arithmetic("auto", "auto", self._device):
-            yield from guarded(str(arithmetic), self._time(model, arithmetic))
+            try:
+                seconds = self._window_s(model, arithmetic)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise UserError(f"Memory ran out with {model.name} in {arithmetic}; it takes more.") from error
+                yield note(f"{arithmetic} does not work here ({error}).")
+                continue
+            if seconds is None:
+                yield note(f"{arithmetic} overflows with noise; a run takes it only if its first slide does not.")
+                continue
+            self._taken = self._taken or (arithmetic, seconds)
+            height_um, width_um = (px * model.spacing_um * (1 - _OVERLAP) for px in model.window_px)
+            least = duration(1e8 / (height_um * width_um) * seconds)
+            yield fine(f"{arithmetic}: {1000 * seconds:.0f} ms a window, at least {least} for 1 cm² of tissue")
+        if self._taken is None:
+            yield failed(f"Nothing here computes {model.name}; try another --device, or check the model's weights.")
 
-    def check_slides(self, folder: Path) -> Iterator[Finding]:
+    def check_slides(self, folder: Path, mpp: float | None = None) -> Iterator[Finding]:
         """Opens every slide that a run would find, finds its tissue and counts its windows.
+
+        Args:
+            folder: Input folder of a run.
+            mpp: Pixel size in um/px that replaces the files' own.
 
         Raises:
             UserError: there is no such folder, or no slide in it.
@@ -67,27 +89,30 @@ class Trial:
         if self._model is None:
             return
         for source in find_slides(folder, load_sockets(None, self._model.path)):
-            yield from guarded(source.path.name, self._check_slide(self._model, source))
+            yield from guarded(source.path.name, self._check_slide(self._model, source, mpp))
 
-    def _time(self, model: Model, arithmetic: Arithmetic) -> Iterator[Finding]:
-        ensemble = Ensemble(model, device=self._device, choices=(arithmetic,), allow_single=True)
-        window = torch.rand((1, 3, *model.window_px), device=self._device)
-        with torch.inference_mode(), ensemble.beside():
-            ensemble.logits(window)  # the first run is no measure
+    @torch.inference_mode()
+    def _window_s(self, model: Model, arithmetic: Arithmetic) -> float | None:
+        """Seconds that all folds take for a window, in batches as a run makes them; None if the numbers overflow."""
+        ensemble = Ensemble(model, device=self._device, choices=(arithmetic,))
+        count = GPU_BATCH if self._device.type == "cuda" else 1
+        batch = torch.rand((count, 3, *model.window_px), device=self._device)
+        with ensemble.beside():
+            ensemble.logits(batch)  # the first run is no measure
+            self._wait()
             start = time.perf_counter()
-            for _ in range(_TIMED_WINDOWS):
-                logits = ensemble.logits(window).cpu()
-            seconds = (time.perf_counter() - start) / _TIMED_WINDOWS
-        if not logits.isfinite().all():
-            yield failed(f"{arithmetic} overflows with {model.name}; use --precision fp32.")
-            return
-        self._window_s = min(seconds, self._window_s or seconds)
-        height_um, width_um = (px * model.spacing_um * (1 - _OVERLAP) for px in model.window_px)
-        least = duration(1e8 / (height_um * width_um) * seconds)
-        yield fine(f"{arithmetic}: {1000 * seconds:.0f} ms a window, at least {least} for 1 cm² of tissue")
+            for _ in range(_TIMED):
+                logits = ensemble.logits(batch)
+            self._wait()
+            seconds = time.perf_counter() - start
+        return seconds / (_TIMED * count) if logits.isfinite().all() else None
 
-    def _check_slide(self, model: Model, source: SlideInput) -> Iterator[Finding]:
-        with open_slide(source.path) as slide:
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def _check_slide(self, model: Model, source: SlideInput, mpp: float | None) -> Iterator[Finding]:
+        with open_slide(source.path, mpp=mpp) as slide:
             grid = slide.grid(model.spacing_um)
             tissue = (
                 detect_tissue(slide, grid)
@@ -103,5 +128,8 @@ class Trial:
         if not windows:
             yield note(f"{what}; no tissue was found, so nothing will be segmented.")
             return
-        about = "" if self._window_s is None else f", about {duration(windows * self._window_s)}"
+        about = ""
+        if self._taken is not None:
+            arithmetic, seconds = self._taken
+            about = f", about {duration(windows * seconds)} in {arithmetic}"
         yield fine(f"{what}; {windows} windows hold tissue{about}")

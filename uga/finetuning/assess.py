@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from uga.geometry import Grid
+from uga.inference import GPU_BATCH
 from uga.measures import Measure
 from uga.model.normalisation import StatisticsAccumulator
 from uga.output.schema import NOT_JUDGED
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _OVERLAP = 0.25
 _CALIBRATION_BINS = 15
-_GPU_BATCH = 8
 
 
 class Scores(BaseModel):
@@ -34,6 +34,7 @@ class Scores(BaseModel):
         patches: Number of patches.
         pixels: Number of judged pixels.
         dice: Of each foreground label, pooled; None where it occurs neither in reference nor in prediction.
+        absent: Of each foreground label that the reference does not hold, the share of judged pixels that are given it.
         calibration_error: Mean distance of confidence and accuracy in 15 bins of confidence, 0..1.
         uncertainty: Mean soft cross-entropy of all folds, nats.
         disagreement: Mean KL divergence of all folds from their mean, nats.
@@ -44,6 +45,7 @@ class Scores(BaseModel):
     patches: int
     pixels: int
     dice: dict[str, float | None]
+    absent: dict[str, float] = Field(default_factory=dict)
     calibration_error: float
     uncertainty: float
     disagreement: float
@@ -101,6 +103,11 @@ class Tally:
                 for name, value in self.labels.items()
                 if value
             },
+            absent={
+                name: float(fp[value] / total)
+                for name, value in self.labels.items()
+                if value and not tp[value] + fn[value]
+            },
             calibration_error=float(np.abs(confidence - correct).sum() / total),
             uncertainty=float(self._sums[0] / total),
             disagreement=float(self._sums[1] / total),
@@ -132,7 +139,7 @@ def fold_probabilities(ensemble: Ensemble, image: NDArray[np.uint8]) -> torch.Te
     sums = torch.zeros((len(ensemble), model.num_classes, frame.height, frame.width), device=device)
     weights = torch.zeros((frame.height, frame.width), device=device)
     corners = [(y - frame.y, x - frame.x) for y in plan.ys for x in plan.xs]
-    size = _GPU_BATCH if device.type == "cuda" else 1
+    size = GPU_BATCH if device.type == "cuda" else 1
     for start in range(0, len(corners), size):
         places = [
             (slice(y, y + plan.window_height), slice(x, x + plan.window_width))

@@ -31,11 +31,15 @@ class Comparison(BaseModel):
     after: Scores
 
     def loss(self, label: str) -> float:
-        """Dice lost for a label; a label that neither occurs nor is predicted counts as a Dice of 1."""
-        before, after = (
-            1.0 if scores.dice[label] is None else scores.dice[label] for scores in (self.before, self.after)
-        )
-        assert before is not None and after is not None  # noqa: S101, PT018 - None became 1
+        """Dice lost for a label; for one that the reference does not hold, whose Dice says little, area newly given it.
+
+        Returns:
+            Dice, or a share of the judged pixels; negative where it became better.
+        """
+        if label in self.before.absent:
+            return self.after.absent[label] - self.before.absent[label]
+        before, after = self.before.dice[label], self.after.dice[label]
+        assert before is not None and after is not None  # noqa: S101, PT018 - the reference holds it
         return before - after
 
     @property
@@ -60,8 +64,8 @@ class Verdict(BaseModel):
 
     Attributes:
         passed: Whether no label lost more than the tolerance; None if there were no old patches to look at.
-        tolerance: Dice a label may lose.
-        lost: Dice lost for each foreground label; negative where it was gained.
+        tolerance: Dice a label may lose, or share of the area that a label may wrongly gain.
+        lost: For each foreground label, see `Comparison.loss`.
         sentence: The same for people.
     """
 
@@ -129,12 +133,16 @@ def judge(old: Comparison | None, tolerance: float) -> Verdict:
     lost = {label: old.loss(label) for label in old.before.dice}
     worst = max(lost, key=lambda label: lost[label])
     passed = lost[worst] <= tolerance
-    change = f"{'lost' if lost[worst] > 0 else 'gained'} {abs(lost[worst]):.3f} Dice"
+    amount, more = f"{abs(lost[worst]):.3f}", lost[worst] > 0
+    if worst in old.before.absent:
+        change = f", which they do not hold, is found on {amount} {'more' if more else 'less'} of their area"
+    else:
+        change = f" {'lost' if more else 'gained'} {amount} Dice"
     return Verdict(
         passed=passed,
         tolerance=tolerance,
         lost=lost,
-        sentence=f"On old patches {worst} {change}; {tolerance:g} may be lost.",
+        sentence=f"On old patches {worst}{change}; {tolerance:g} may be lost.",
     )
 
 

@@ -86,16 +86,6 @@ class Model:
         return self.path / weights_path(fold)
 
 
-def holds_model(path: Path) -> bool:
-    """Whether a folder is meant to hold a model: it exists and is not empty (hidden files aside).
-
-    A folder with anything in it is taken at its word, so that a broken model is reported and never passed over.
-    """
-    return path.is_dir() and any(
-        not entry.name.startswith(".") and entry.name != "lost+found" for entry in path.iterdir()
-    )
-
-
 def load_model(path: Path) -> Model:
     """Open a model folder, or the one model folder directly below ``path``, and verify every hash in its card.
 
