@@ -51,6 +51,9 @@ def test_a_single_corrected_slide_is_learned_by_all_folds():
 def test_a_corrected_slide_of_the_replay_stays_with_its_fold():
     replay = [patch("r0", "o0", fold=0), patch("r1", "o1", fold=1)]
     assert deal([patch("a", "o1")], replay, folds=2, seed=0)["a"] == 1
+    named = [patch("r0", "tumor-001", fold=0), patch("r1", "tumor-002-b", fold=1)]  # as a training names slides
+    dealt = deal([patch("a", "tumor_002.b"), patch("b", "tumor_001")], named, folds=2, seed=0)
+    assert dealt == {"a": 1, "b": 0, "r0": 0, "r1": 1}
     held_out = deal([patch("a", "o1"), patch("b", "new")], replay, folds=2, seed=0)
     assert held_out["a"] == 1
     assert held_out["b"] is not None

@@ -145,3 +145,17 @@ def test_an_empty_annotation_in_a_folder(tmp_path):
     (root / "a.xml").write_bytes(b"")
     with pytest.raises(UserError, match=r"a\.xml, which is missing or empty"):
         read_cohort(root)
+
+
+def test_a_patient_named_like_the_slides_file_is_kept(tmp_path):
+    text = "slide,annotation,class,patient,split\na.tif,,negative,a,train\nother/a.tif,,negative,a,{}\n"
+    first, second = read_cohort(_cohort(tmp_path, text.format("train")))
+    assert first.id != second.id
+    assert (first.patient, second.patient) == ("a", "a")
+    with pytest.raises(UserError, match="patient 'a' both in training and held out"):
+        read_cohort(_cohort(tmp_path, text.format("holdout")))
+
+
+def test_a_slide_with_mask_in_its_name_is_a_slide(tmp_path):
+    folder = _folder(tmp_path, "P1_masked.tif", "P1_masked.geojson", "b.tif", "b_mask.tif")
+    assert [case.slide.name for case in read_cohort(folder)] == ["P1_masked.tif", "b.tif"]

@@ -25,7 +25,7 @@ from uga.finetuning.patches import correction_patches, pack_patches
 from uga.finetuning.release import assemble, note_guard, provenance, write_archive
 from uga.finetuning.report import REPORT_HTML, REPORT_JSON, write_reports
 from uga.finetuning.schema import FinetuningReport, RefusedFile
-from uga.finetuning.splits import deal
+from uga.finetuning.splits import deal, slide_key
 from uga.finetuning.training import threads_of_a_fold, train_folds
 from uga.model.card import file_sha256
 from uga.model.ensemble import Ensemble
@@ -315,9 +315,25 @@ class _Run:
     def _old_patches(self, replay: Sequence[LearningPatch], held_out: Mapping[str, int | None]) -> OldPatches:
         """The hold-out pack, or replayed patches where there is none, as many as the guard shall look at."""
         count, seed = self.request.guard_patches, self.request.training.seed
-        if self.holdout_pack is not None:
-            return OldPatches("holdout", subset(pack_patches(self.holdout_pack, self.parent), count, seed=seed), {})
+        kept = self._held_out_patches()
+        if kept:
+            return OldPatches("holdout", subset(kept, count, seed=seed), {})
         return OldPatches("replay" if replay else None, subset(replay, count, seed=seed), held_out)
+
+    def _held_out_patches(self) -> list[LearningPatch]:
+        """Those of the hold-out pack, without slides that were corrected, which the new model has learnt from."""
+        if self.holdout_pack is None:
+            return []
+        patches = pack_patches(self.holdout_pack, self.parent)
+        corrected = {slide_key(correction.slide_id) for correction in self.corrections.used}
+        kept = [patch for patch in patches if slide_key(patch.slide) not in corrected]
+        if len(kept) < len(patches):
+            log.warning(
+                "The guard leaves out %d of the %d patches of the hold-out pack, since their slides were corrected.",
+                len(patches) - len(kept),
+                len(patches),
+            )
+        return kept
 
     def _shown(self, path: Path) -> str:
         inside = path.is_relative_to(self.request.input)

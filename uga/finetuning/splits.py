@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from uga.errors import UserError
+from uga.training.cases import safe_id
 from uga.training.splits import Split
 
 if TYPE_CHECKING:
@@ -32,19 +33,26 @@ def deal(
     Raises:
         UserError: the replay has one slide or patient in two folds.
     """
+    # Packs have the names that a training gave its slides, corrections those of the slides' files.
+    slide_of = {patch.name: slide_key(patch.slide) for patch in (*corrections, *replay)}
     fold_of: dict[str, int | None] = {}
     for patch in replay:
         if patch.fold is not None:
-            for group in {patch.slide, patch.patient}:
+            for group in {slide_of[patch.name], patch.patient}:
                 if fold_of.setdefault(group, patch.fold) != patch.fold:
                     raise UserError(f"The replay has '{group}' in two folds; a slide or patient must be in one.")
-    unstated = {patch.patient for patch in replay if patch.fold is None and patch.slide not in fold_of} - fold_of.keys()
-    fold_of |= _dealt(unstated, folds, seed)
-    fold_of |= {patch.slide: fold_of[patch.patient] for patch in replay if patch.slide not in fold_of}
-    slides = {patch.slide for patch in corrections}
+    unstated = {patch.patient for patch in replay if patch.fold is None and slide_of[patch.name] not in fold_of}
+    fold_of |= _dealt(unstated - fold_of.keys(), folds, seed)
+    fold_of |= {slide_of[patch.name]: fold_of[patch.patient] for patch in replay if slide_of[patch.name] not in fold_of}
+    slides = {slide_of[patch.name] for patch in corrections}
     new = slides - fold_of.keys()
     fold_of |= dict.fromkeys(new) if len(slides) == 1 else _dealt(new, folds, seed)
-    return {patch.name: fold_of[patch.slide] for patch in (*corrections, *replay)}
+    return {name: fold_of[slide] for name, slide in slide_of.items()}
+
+
+def slide_key(name: str) -> str:
+    """One name for a slide, whether it is that of its file or the one that a training gave it."""
+    return safe_id(name) or name
 
 
 def make_splits(held_out: Mapping[str, int | None], *, folds: int) -> list[Split]:

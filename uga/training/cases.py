@@ -124,7 +124,7 @@ def find_cohort(folder: Path) -> tuple[Case, ...]:
     cases = []
     for found in find_slides(folder):
         slide = found.path
-        if _MASK_ENDING in slide.stem and any(slide.parent.glob(f"{slide.stem.removesuffix(_MASK_ENDING)}.*")):
+        if slide.stem.endswith(_MASK_ENDING) and any(slide.parent.glob(f"{slide.stem.removesuffix(_MASK_ENDING)}.*")):
             continue
         around = [name.lower() for name in slide.relative_to(folder).parent.parts]
         lesion: LesionClass = next((name for name in LESION_CLASSES if name in around), "unknown")
@@ -139,7 +139,7 @@ def find_cohort(folder: Path) -> tuple[Case, ...]:
             annotation = _existing(annotations[0], f"The slide {slide}", "annotation") if annotations else None
             case_id = safe_id(found.slide_id)
             centre = centres[-1] if centres else "unknown"
-            cases.append(Case(case_id, slide, annotation, centre, case_id, lesion, tissue=found.tissue_mask))
+            cases.append(Case(case_id, slide, annotation, centre, "", lesion, tissue=found.tissue_mask))
     log.info("%d slides below %s; each counts as a patient of its own, a CSV can say otherwise.", len(cases), folder)
     return _checked(cases, folder, faults)
 
@@ -197,7 +197,7 @@ def _case(row: dict[str, str], cohort: Path, line: int) -> Case:
         slide=slide,
         annotation=annotation,
         centre=row.get("centre", "") or "unknown",
-        patient=row.get("patient", "") or case_id,
+        patient=row.get("patient", ""),
         lesion=lesion,
         subset=_one_of(row.get("split", "").lower() or "train", SUBSETS, where, "split"),
         unannotated=_one_of(unannotated, UNANNOTATED, where, "unannotated") if unannotated else None,
@@ -254,7 +254,7 @@ def _subsets_of_patients(cases: Iterable[Case]) -> dict[str, set[str]]:
 
 
 def _with_unique_ids(cases: list[Case]) -> tuple[Case, ...]:
-    """Slides of equal names are told apart by their folder, then by number."""
+    """Slides of equal names are told apart by their folder, then by number; one without a patient is its own."""
     taken: set[str] = set()
     unique = []
     for case in cases:
@@ -264,6 +264,5 @@ def _with_unique_ids(cases: list[Case]) -> tuple[Case, ...]:
             suffix = "" if number == 2 else f"-{number}"
             case_id = f"{safe_id(case.slide.parent.name)}-{case.id}{suffix}"
         taken.add(case_id.casefold())
-        own_patient = case.patient == case.id
-        unique.append(replace(case, id=case_id, patient=case_id if own_patient else case.patient))
+        unique.append(replace(case, id=case_id, patient=case.patient or case_id))
     return tuple(unique)
