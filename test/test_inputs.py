@@ -1,11 +1,15 @@
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 from slide_files import real_data
 
 from uga.errors import UserError
 from uga.inputs import find_slides
+from uga.slide.dicom import series_uid
 
 
 def touch(path: Path) -> Path:
@@ -60,3 +64,51 @@ def test_a_folder_of_one_dicom_series_is_one_slide(tmp_path: Path) -> None:
     assert slide.slide_id == "case 7"
     touch(series / "broken.dcm")
     assert len(find_slides(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("suffix", [".TIF", ".PNG", ".MHA"])
+def test_masks_have_endings_in_either_case(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path / "a.svs")
+    mask = touch(tmp_path / f"a_tissue{suffix}")
+    (slide,) = find_slides(tmp_path)
+    assert slide.tissue_mask == mask
+
+
+def test_a_folder_can_be_left_out(tmp_path: Path) -> None:
+    for name in ("a.svs", "out/images/segmentation/a.tif", "out2/b.svs", "out/s/1.dcm"):
+        touch(tmp_path / name)
+    assert [slide.slide_id for slide in find_slides(tmp_path, without=tmp_path / "out")] == ["a", "b"]
+
+
+def test_a_name_that_no_json_file_can_hold_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "a.svs")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.svs")).write_bytes(b"x")
+    with pytest.raises(UserError, match=r"M\\xfcller\.svs is not UTF-8.*rename it"):
+        find_slides(tmp_path)
+
+
+def write_dicom(path: Path, uid: str) -> Path:
+    """A DICOM file whose pixel data is cut off: whoever wants to read it fails."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = Dataset()
+    data.SeriesInstanceUID, data.Rows, data.Columns = uid, 1000, 1000
+    data.PixelData = b"\0" * 4096
+    data["PixelData"].VR = "OB"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FileDataset(str(path), data, file_meta=meta, preamble=b"\0" * 128).save_as(path, enforce_file_format=False)
+    path.write_bytes(path.read_bytes()[:-4000])
+    return path
+
+
+def test_dicom_series_are_told_by_headers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, uid in (("x/1.dcm", "1.2.3"), ("x/2.dcm", "1.2.3"), ("y/1.dcm", "1.2.4"), ("y/2.dcm", "1.2.5")):
+        write_dicom(tmp_path / name, uid)
+    touch(tmp_path / "y" / "broken.dcm")
+    assert series_uid(tmp_path / "y" / "2.dcm") == "1.2.5"
+    assert series_uid(tmp_path / "y" / "broken.dcm") is None
+    found = {slide.slide_id: slide.path for slide in find_slides(tmp_path)}
+    assert found["x"] == tmp_path / "x"
+    assert len(found) == 4
+    monkeypatch.chdir(tmp_path / "x")
+    assert [slide.slide_id for slide in find_slides(Path())] == ["x"]

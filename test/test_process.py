@@ -16,6 +16,7 @@ import numpy as np
 import openslide
 import pytest
 import tifffile
+from model_helpers import make_trained_folder
 from numpy.typing import NDArray
 from PIL import Image
 from slide_files import noise, real_data, write_tiff
@@ -218,6 +219,66 @@ def test_a_finished_run_is_kept_and_another_model_redoes_it(tmp_path: Path, tiny
     other = process(*arguments, "--uncertainty", "entropy")
     assert "already complete" not in other.stdout
     assert Manifest.model_validate_json(manifest.read_bytes()).options["uncertainty"] == "entropy"
+
+
+def test_results_within_the_input_are_no_slides(tmp_path: Path, tiny_model: Path) -> None:
+    write_tiff(tmp_path / "a.tif", tissue_like(400, 400))
+    arguments = ("--model", tiny_model, "--patch", 256)
+    for expected in ("done", "already complete"):
+        done = process("--input", tmp_path, "--output", tmp_path / "out", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert "1 slide(s)" in done.stdout
+        assert expected in done.stdout
+    same = process("--input", tmp_path / "out", "--output", tmp_path / "out", *arguments)
+    assert same.returncode == 2
+    assert "both input and output" in last_line(same.stderr)
+
+
+def test_results_of_another_slide_are_not_overwritten(tmp_path: Path, tiny_model: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_tiff(tmp_path / name / f"{name}.tif", tissue_like(300, 300))
+    arguments = ("--output", tmp_path / "out", "--model", tiny_model, "--patch", 256)
+    assert process("--input", tmp_path / "a", *arguments).returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    other = process("--input", tmp_path / "b", *arguments)
+    assert other.returncode == 1
+    failure = json.loads((tmp_path / "out" / "failures.json").read_text())["failures"][0]["error"]
+    assert "holds the results of a.tif; name another output folder for b.tif" in failure
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".geojson"])
+def test_what_people_saved_beside_a_package_outlives_a_rerun(tmp_path: Path, tiny_model: Path, suffix: str) -> None:
+    """As `uga export-patches` leaves it there to be painted or drawn over."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    write_tiff(source / "a.tif", tissue_like(400, 400))
+    arguments = ("--input", source, "--output", output, "--model", tiny_model, "--patch", 256, "--exclusion", "none")
+    assert process(*arguments).returncode == 0
+    package = next(path for path in sorted((output / "patches").iterdir()))
+    painted = package.with_name(package.name + suffix)
+    painted.write_bytes(b"hours of work")
+    again = process(*arguments, "--uncertainty", "entropy")
+    assert again.returncode == 1
+    assert "holds a correction that a new run would overwrite" in (output / "failures.json").read_text()
+    assert painted.read_bytes() == b"hours of work"
+    assert package.is_dir()
+    assert process(*arguments).returncode == 0  # it is complete, and stays so
+    painted.rename(tmp_path / "safe")
+    assert process(*arguments, "--uncertainty", "entropy").returncode == 0
+
+
+def test_a_mask_says_what_is_tissue_where_none_is_found(tmp_path: Path) -> None:
+    """As of a silver stain, with a model that needs the slide's statistics."""
+    model = make_trained_folder(tmp_path / "model", folds=2, normalisation="zscore", window=(64, 64)).model
+    source = tmp_path / "in"
+    source.mkdir()
+    write_tiff(source / "grey.tif", noise(300, 300, 1)[..., :1].repeat(3, axis=2))
+    Image.fromarray(np.ones((30, 30), np.uint8)).save(source / "grey_tissue.PNG")
+    done = process("--input", source, "--output", tmp_path / "out", "--model", model, "--patch", 64)
+    assert done.returncode == 0, done.stderr
+    assert tifffile.imread(tmp_path / "out" / "images" / "uncertainty" / "grey.tif", key=0).any()
 
 
 def test_options_come_from_the_environment_too(tmp_path: Path, tiny_model: Path) -> None:

@@ -34,6 +34,9 @@ class Level0Point:
     y: int
 
 
+LEVEL0_CORNER = Level0Point(0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Level0Region:
     """A rectangle in level-0 pixels; ``x``, ``y`` is the top-left corner."""
@@ -91,7 +94,8 @@ class Grid:
     """The slide at one exact spacing.
 
     ``scale_x``/``scale_y`` are level-0 pixels per grid pixel; ``width``/``height`` cover the whole slide, so the
-    last column and row may lie partly outside it.
+    last column and row may lie partly outside it. ``qupath_origin`` is where QuPath's coordinates begin
+    (`uga.slide.reader.Reader.bounds`); the grid itself begins at the corner of level 0.
     """
 
     spacing_um: float
@@ -99,9 +103,17 @@ class Grid:
     scale_y: float
     width: int
     height: int
+    qupath_origin: Level0Point = LEVEL0_CORNER
 
     @classmethod
-    def over(cls, width_px: int, height_px: int, mpp: SpacingUm, spacing_um: float) -> Grid:
+    def over(
+        cls,
+        width_px: int,
+        height_px: int,
+        mpp: SpacingUm,
+        spacing_um: float,
+        qupath_origin: Level0Point = LEVEL0_CORNER,
+    ) -> Grid:
         """Grid of ``spacing_um`` over a slide of ``width_px`` x ``height_px`` level-0 pixels of size ``mpp``."""
         scale_x, scale_y = spacing_um / mpp.x, spacing_um / mpp.y
         return cls(
@@ -110,6 +122,7 @@ class Grid:
             scale_y=scale_y,
             width=max(1, math.ceil(width_px / scale_x - _EDGE_TOLERANCE_PX)),
             height=max(1, math.ceil(height_px / scale_y - _EDGE_TOLERANCE_PX)),
+            qupath_origin=qupath_origin,
         )
 
     @property

@@ -9,14 +9,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import SimpleITK
-
 from uga.errors import UserError
 from uga.output.layout import DEFAULT_LAYOUT, Layout
+from uga.slide.dicom import series_uid
 from uga.sockets import INPUTS_FILE, Sockets, find_images
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ SLIDE_SUFFIXES = frozenset(
 _MASK_SUFFIXES = (".tif", ".tiff", ".mha", ".png")
 _MASK_ENDING = "_tissue"
 _MASKS_FOLDER = "masks"
-_SERIES_INSTANCE_UID = "0020|000e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +53,44 @@ class SlideInput:
     layout: Layout = DEFAULT_LAYOUT
 
 
-def find_slides(folder: Path, sockets: Sockets | None = None) -> list[SlideInput]:
+def find_slides(folder: Path, sockets: Sockets | None = None, *, without: Path | None = None) -> list[SlideInput]:
     """All slides below ``folder``, in a stable order.
 
     Args:
         folder: the input folder.
         sockets: the algorithm's sockets, for jobs of grand-challenge; None takes the defaults.
+        without: a folder that is not searched, such as that of the results, whose maps are no slides.
 
     Raises:
-        UserError: the folder does not exist, holds no slide, or its ``inputs.json`` cannot be followed.
+        UserError: the folder does not exist, holds no slide, or its ``inputs.json`` cannot be followed; a slide has a
+            name that no JSON file can hold.
     """
     if not folder.is_dir():
         msg = f"The input folder {folder} does not exist; name an existing one with --input."
         raise UserError(msg)
     if (folder / INPUTS_FILE).is_file():
         return [_socket_slide(folder / INPUTS_FILE, sockets or Sockets())]
-    slides = [*_dicom_slides(folder), *_file_slides(folder)]
+    out = None if without is None else without.resolve()
+    slides = [
+        slide
+        for slide in (*_dicom_slides(folder), *_file_slides(folder))
+        if out is None or not slide.path.resolve().is_relative_to(out)
+    ]
     if not slides:
         known = " ".join(sorted(SLIDE_SUFFIXES | {".dcm"}))
         msg = f"No slide was found below {folder}; put files with one of these endings there: {known}."
         raise UserError(msg)
+    for slide in slides:
+        _check_name(slide.path)
     return _with_unique_ids(slides, folder)
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise UserError(f"The name of {shown} is not UTF-8, which no JSON file can hold; rename it.") from error
 
 
 def _file_slides(folder: Path) -> list[SlideInput]:
@@ -98,7 +114,8 @@ def _is_mask(path: Path) -> bool:
 
 
 def _mask_beside(slide: Path) -> Path | None:
-    found = [m for s in _MASK_SUFFIXES if (m := slide.with_name(f"{slide.stem}{_MASK_ENDING}{s}")).is_file()]
+    endings = [ending for suffix in _MASK_SUFFIXES for ending in (suffix, suffix.upper())]
+    found = [m for e in endings if (m := slide.with_name(f"{slide.stem}{_MASK_ENDING}{e}")).is_file()]
     if len(found) > 1:
         names = " and ".join(m.name for m in found)
         msg = f"{slide.name} has more than one tissue mask ({names}); keep one."
@@ -116,23 +133,12 @@ def _dicom_slides(folder: Path) -> list[SlideInput]:
         centre = "" if parent == folder else parent.parent.name if parent.parent != folder else ""
         series: dict[str, list[Path]] = defaultdict(list)
         for path in instances:
-            series[_series_uid(path)].append(path)
+            # An unreadable file is a series of its own, and fails by itself when opened.
+            series[series_uid(path) or f"unreadable {path.name}"].append(path)
         for members in series.values():
-            path, stem = (parent, parent.name) if len(series) == 1 else (members[0], members[0].stem)
+            path, stem = (parent, parent.resolve().name) if len(series) == 1 else (members[0], members[0].stem)
             slides.append(SlideInput(path, stem, stem, centre))
     return slides
-
-
-def _series_uid(path: Path) -> str:
-    """Series of a DICOM instance; an unreadable file is a series of its own, and fails by itself when opened."""
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        return str(reader.GetMetaData(_SERIES_INSTANCE_UID))
-    except RuntimeError:
-        log.debug("%s: no DICOM series could be read", path.name)
-        return f"unreadable {path.name}"
 
 
 def _with_unique_ids(slides: list[SlideInput], folder: Path) -> list[SlideInput]:

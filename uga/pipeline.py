@@ -16,13 +16,13 @@ from uga import __version__
 from uga.background import Background
 from uga.errors import SlideError, UserError
 from uga.geometry import Grid, SpacingUm
-from uga.inference import InferenceSettings, SlideInference
+from uga.inference import GPU_BATCH, InferenceSettings, SlideInference
 from uga.memory import peak_memory_bytes, return_free_memory
 from uga.output.boxes import to_boxes
 from uga.output.files import sha256_file, write_json
-from uga.output.manifest import clear_outputs, discard, is_complete, write_manifest
+from uga.output.manifest import clear_outputs, discard, is_complete, read_manifest, write_manifest
 from uga.output.maps import MapReader
-from uga.output.package import PACKAGES_FOLDER, PackageWriter, image_sha256
+from uga.output.package import PACKAGES_FOLDER, PackageWriter, image_sha256, written_files
 from uga.output.report import REPORT_FILE, SlideResult, write_slide_report
 from uga.output.schema import (
     ComputationRecord,
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _THUMBNAIL_PX = 1600
-_GPU_BATCH = 8
 _EXPORT_THREADS = 2
 
 
@@ -100,6 +99,7 @@ class Pipeline:
             identity = self._identity(source, slide)
             if is_complete(folder, identity):
                 return False
+            _check_owner(folder, source)
             clear_outputs(folder)
             with watch.stage("tissue"):
                 detected = detect_tissue(slide, grid)
@@ -149,6 +149,8 @@ class Pipeline:
                 mpp_x=slide.mpp.x,
                 mpp_y=slide.mpp.y,
                 quickhash=slide.quickhash,
+                bounds_x=slide.bounds.x,
+                bounds_y=slide.bounds.y,
                 centre=source.centre or None,
                 size_bytes=_size_bytes(source.path),
             ),
@@ -206,7 +208,7 @@ class _SlideWork:
         layout, folder = self.source.layout, self.folder
         files = [self.segmentation, self.uncertainty]
         files += [folder / name for name in (layout.ranked_patches, layout.boxes, REPORT_FILE, SCORES_FILE)]
-        return [*(file for file in files if file.is_file()), *_files(folder / PACKAGES_FOLDER)]
+        return [*(file for file in files if file.is_file()), *written_files(folder / PACKAGES_FOLDER)]
 
     @property
     def segmentation(self) -> Path:
@@ -225,12 +227,13 @@ class _SlideWork:
         scores = PatchScores(patches, tumour_label=tumour, full_scale=measure.full_scale, extra=extra)
         settings = InferenceSettings(measure=measure, overlap=options.overlap, extra=extra)
         needs_statistics = ensemble.model.normalisation.needs_statistics
+        sampled = detected if detected.cells.any() else self.tissue  # a user may know of tissue that is not found
         inference = SlideInference(
             self.slide,
             grid,
             self.tissue,
             ensemble,
-            slide_statistics(self.slide, grid, detected) if needs_statistics else None,
+            slide_statistics(self.slide, grid, sampled) if needs_statistics else None,
             _on_gpu(settings) if ensemble.device.type == "cuda" else settings,
             also_read=patches.with_tissue(self.tissue),
         )
@@ -353,11 +356,19 @@ class PatchExporter:
 
 
 def _on_gpu(settings: InferenceSettings) -> InferenceSettings:
-    return replace(settings, batch_size=_GPU_BATCH, bands_behind=1)
+    return replace(settings, batch_size=GPU_BATCH, bands_behind=1)
 
 
 def _slide_record(identity: RunIdentity) -> SlideRecord:
     return SlideRecord(**identity.input.model_dump(exclude={"size_bytes"}))
+
+
+def _check_owner(folder: Path, source: SlideInput) -> None:
+    """Results of this slide may be made anew, those of another one are somebody's."""
+    manifest = read_manifest(folder)
+    if manifest is not None and manifest.input.id != source.slide_id:
+        msg = f"{folder} holds the results of {manifest.input.file}; name another output folder for {source.path.name}."
+        raise UserError(msg)
 
 
 def _size_bytes(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 nnU-Net normalises a case by its own mean and deviation. Of a slide only the tissue resembles a training patch, and
 reading all of it twice would double the decoding, so a fixed sample of tiles stands for it. The same slide always gives
-the same statistics; a tissue mask given by the user plays no part in them.
+the same statistics; a tissue mask given by the user plays a part in them only where no tissue is found without.
 """
 
 from __future__ import annotations

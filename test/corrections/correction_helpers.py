@@ -38,7 +38,7 @@ ENSEMBLE = make_model()
 
 
 def grid_of(slide: SlideRecord = SLIDE) -> Grid:
-    return Grid.over(slide.width, slide.height, SpacingUm(slide.mpp_x, slide.mpp_y), 1.0)
+    return slide.grid(1.0)
 
 
 def write_package(

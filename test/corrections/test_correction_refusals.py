@@ -401,3 +401,26 @@ def test_a_review_is_work_that_a_rerun_keeps(tmp_path):
     assert is_complete(tmp_path, identity)
     with pytest.raises(UserError, match="holds a correction"):
         clear_outputs(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["annotation.geojson", "correction.png", "prediction.png"])
+def test_a_file_saved_one_folder_too_high_hides_no_package(tmp_path, good, name):
+    """As QuPath's export saved into patches/ instead of the patch's own folder."""
+    package = write_package(tmp_path, rank=2, seed=2)
+    draw("beside.png", package, corrected(2))
+    (tmp_path / "patches" / name).write_bytes((package / name.replace("correction", "prediction")).read_bytes())
+    found = read(tmp_path)
+    assert len(found.used) == 2
+    (refusal,) = found.refused
+    assert "patches" in refusal.reason
+    assert "patch.json" in refusal.reason
+
+
+def test_polygons_of_the_slide_saved_into_a_package_are_told(tmp_path, good):
+    package = write_package(tmp_path, rank=2, seed=2)
+    file = draw("slide.json", package, corrected(2))
+    file.rename(package / file.name)
+    found = read(tmp_path)
+    assert any(file.name in refusal.reason for refusal in found.refused)
+    (package / file.name).write_text('{"notes": "nothing drawn"}')
+    assert not read(tmp_path).refused

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +7,10 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uga.annotations.readers import read_shapes
+from uga.annotations.writers import write_asap_xml
 from uga.errors import UserError
-from uga.geometry import Grid, GridRegion, SpacingUm
+from uga.geometry import Grid, GridRegion, Level0Point, SpacingUm
 from uga.training.labels import DEFAULT_MAPPING, DEMO_MAPPING
 from uga.training.reference import BenignReference, MaskReference, shape_reference
 
@@ -98,6 +101,18 @@ def _labels(tmp_path, *features: dict, unannotated: int = 2) -> np.ndarray:
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     with shape_reference(path, _grid(), DEFAULT_MAPPING, unannotated=unannotated) as reference:
         return reference.read(_grid().region)
+
+
+def test_geojson_counts_from_what_was_scanned_and_asap_from_the_corner(tmp_path):
+    path = tmp_path / "shapes.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [_square("Tumor", 10, 20, 30)]}))
+    grid = replace(_grid(), qupath_origin=Level0Point(7, 5))
+    shapes = read_shapes(path)
+    write_asap_xml(tmp_path / "shapes.xml", shapes, {})
+    for file, (x, y) in ((path, (17, 25)), (tmp_path / "shapes.xml", (10, 20))):
+        with shape_reference(file, grid, DEFAULT_MAPPING, unannotated=0) as reference:
+            rows, columns = np.nonzero(reference.read(grid.region) == 1)
+        assert (columns.min(), rows.min(), columns.max(), rows.max()) == (x, y, x + 29, y + 29)
 
 
 def test_outside_all_shapes_is_unannotated(tmp_path):

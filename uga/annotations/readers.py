@@ -11,11 +11,12 @@ from uga.annotations.grand_challenge import GrandChallengeReader
 from uga.annotations.jsonstream import JsonStream, MalformedError
 from uga.annotations.shapes import Shape, split_regions
 from uga.errors import UserError
+from uga.geometry import LEVEL0_CORNER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from uga.geometry import SpacingUm
+    from uga.geometry import Level0Point, SpacingUm
 
 Format = Literal["asap", "geojson", "grand-challenge"]
 
@@ -47,10 +48,17 @@ def read_annotation(path: Path, mpp: SpacingUm | None = None) -> tuple[Shape, ..
     return shapes
 
 
-def read_shapes(path: Path, mpp: SpacingUm | None = None) -> tuple[Shape, ...]:
+def read_shapes(
+    path: Path, mpp: SpacingUm | None = None, *, qupath_origin: Level0Point = LEVEL0_CORNER
+) -> tuple[Shape, ...]:
     """As `read_annotation`, with frames; may be empty if the file is a list of none.
 
     Points, lines, cells and outlines of fewer than three points are left out with a warning.
+
+    Args:
+        path: As for `read_annotation`.
+        mpp: As for `read_annotation`.
+        qupath_origin: Level-0 corner from which the coordinates of GeoJSON count.
 
     Raises:
         UserError: as `read_annotation`.
@@ -58,7 +66,7 @@ def read_shapes(path: Path, mpp: SpacingUm | None = None) -> tuple[Shape, ...]:
     left_out: list[int] = []
     try:
         with path.open("rb") as file:
-            shapes = tuple(_read(file, mpp, left_out))
+            shapes = tuple(_read(file, mpp, qupath_origin, left_out))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check that it exists and its rights.") from error
     except MalformedError as error:
@@ -108,12 +116,13 @@ def _json_format(file: IO[bytes]) -> Format | None:
     return None
 
 
-def _read(file: IO[bytes], mpp: SpacingUm | None, left_out: list[int]) -> list[Shape]:
+def _read(file: IO[bytes], mpp: SpacingUm | None, qupath_origin: Level0Point, left_out: list[int]) -> list[Shape]:
     kind = _format(file)
     if kind == "asap":
         return read_asap(file, left_out)
     if kind == "geojson":
-        return list(GeoJsonReader(JsonStream(file), left_out).shapes())
+        shapes = GeoJsonReader(JsonStream(file), left_out).shapes()
+        return [shape.moved(qupath_origin.x, qupath_origin.y) for shape in shapes]
     if kind == "grand-challenge":
         if mpp is None:
             raise MalformedError("holds polygons of grand-challenge in mm", "give them as ASAP XML or GeoJSON")

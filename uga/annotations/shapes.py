@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +51,15 @@ class Shape:
     def is_region(self) -> bool:
         """Whether it is a frame around what was judged, not a labelled area."""
         return self.class_name.casefold() == REGION_CLASS.casefold()
+
+    def moved(self, x_px: float, y_px: float) -> Shape:
+        """The shape so many pixels further right and down."""
+        if not (x_px or y_px):
+            return self
+        by = np.array([x_px, y_px])
+        return replace(
+            self, polygons=tuple(Polygon(p.exterior + by, tuple(hole + by for hole in p.holes)) for p in self.polygons)
+        )
 
 
 def split_regions(shapes: Iterable[Shape]) -> tuple[tuple[Shape, ...], tuple[Shape, ...]]:

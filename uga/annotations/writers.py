@@ -16,6 +16,7 @@ import numpy as np
 from uga.annotations.asap import BACKGROUND_CLASS
 from uga.annotations.grand_challenge import UM_PER_MM
 from uga.annotations.shapes import ring_area
+from uga.geometry import LEVEL0_CORNER
 from uga.output.boxes import Version
 from uga.output.files import write_atomic, write_json
 from uga.output.schema import Record
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from uga.annotations.shapes import Shape
-    from uga.geometry import SpacingUm
+    from uga.geometry import Level0Point, SpacingUm
     from uga.output.colours import Colour
 
 _LEVEL0_DECIMALS = 4
@@ -58,15 +59,19 @@ class PolygonsRecord(Record):
     version: Version = Version()
 
 
-def write_geojson(path: Path, shapes: Iterable[Shape], colours: Mapping[str, Colour]) -> None:
+def write_geojson(
+    path: Path, shapes: Iterable[Shape], colours: Mapping[str, Colour], *, qupath_origin: Level0Point = LEVEL0_CORNER
+) -> None:
     """Write shapes in order as a feature collection for QuPath, in level-0 pixels.
 
     Args:
         path: The file, replaced if it exists.
         shapes: Areas; a shape of several polygons becomes one feature, and a frame is locked.
         colours: Class name -> RGB; a class that is missing gets QuPath's own colour.
+        qupath_origin: Where QuPath's coordinates begin.
     """
-    collection = {"type": "FeatureCollection", "features": [_feature(shape, colours) for shape in shapes]}
+    placed = (shape.moved(-qupath_origin.x, -qupath_origin.y) for shape in shapes)
+    collection = {"type": "FeatureCollection", "features": [_feature(shape, colours) for shape in placed]}
     write_atomic(path, json.dumps(collection, ensure_ascii=False).encode())
 
 

@@ -11,7 +11,7 @@ from uga.errors import UserError
 from uga.output.files import PARTIAL_SUFFIX
 from uga.output.package import ANNOTATION_FILE, PACKAGES_FOLDER, PREDICTION_FILE, RECORD_FILE
 
-_PACKAGE_FILES = {RECORD_FILE, CORRECTION_FILE, PREDICTION_FILE, ANNOTATION_FILE}
+_PACKAGE_FILES = {CORRECTION_FILE, PREDICTION_FILE, ANNOTATION_FILE}
 _PICTURE_SUFFIX = ".png"
 _SUFFIXES = {".xml", ".geojson", ".json", _PICTURE_SUFFIX}
 _MARKS = (b"ASAP_Annotations", b"FeatureCollection", b'"Feature"', b"path_points")
@@ -48,11 +48,15 @@ def search(folder: Path) -> Found:
         here = Path(parent)
         folders[:] = sorted(name for name in folders if is_shown(name))
         shown = [name for name in names if is_shown(name)]
-        if _is_package(here, {*shown, *folders}):
+        if RECORD_FILE in shown or (not shown and not folders and here.parent.name == PACKAGES_FOLDER):
             found.packages.append(here)
             folders.clear()
             continue
-        files = [here / name for name in shown if Path(name).suffix.lower() in _SUFFIXES]
+        # A package without its record, or a file that was saved one folder too high: below it there may be others.
+        stray = _PACKAGE_FILES.intersection(shown)
+        if stray:
+            found.packages.append(here)
+        files = [here / name for name in shown if name not in stray and Path(name).suffix.lower() in _SUFFIXES]
         leaving = [path for path in (*(here / name for name in folders), *files) if is_leaving(path, folder)]
         found.leaving += leaving
         found.files += [path for path in files if path not in leaving]
@@ -79,8 +83,3 @@ def is_annotation(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     return any(mark in head for mark in _MARKS)
-
-
-def _is_package(folder: Path, names: set[str]) -> bool:
-    """By what lies in it; by its place if nothing does."""
-    return bool(names & _PACKAGE_FILES) or (not names and folder.parent.name == PACKAGES_FOLDER)

@@ -183,7 +183,7 @@ class _SlideExport:
         if format_ is Format.ASAP:
             write_asap_xml(path, shapes, self._colours)
         elif format_ is Format.QUPATH:
-            write_geojson(path, shapes, self._colours)
+            write_geojson(path, shapes, self._colours, qupath_origin=self.grid.qupath_origin)
         else:
             slide = self.one.manifest.input
             write_polygons(path, shapes, SpacingUm(slide.mpp_x, slide.mpp_y), f"Patches of {self.one.id} to correct")

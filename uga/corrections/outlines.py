@@ -70,7 +70,7 @@ class Outlines:
         self.path = path
         self.kind = kind_of(path)
         mpp = SpacingUm(grid.spacing_um / grid.scale_x, grid.spacing_um / grid.scale_y)
-        areas, frames = split_regions(read_shapes(path, mpp))
+        areas, frames = split_regions(read_shapes(path, mpp, qupath_origin=grid.qupath_origin))
         if not areas and not frames:
             raise UserError(f"{path} holds no shape; draw outlines and export all objects.")
         self._grid = grid
@@ -97,7 +97,7 @@ def package_labels(package: Package, model: Predictor) -> UInt8:
         UserError: the file cannot be used, or is of another patch.
     """
     path, grid = package.annotation_file, package.grid
-    areas, frames = split_regions(read_shapes(path))
+    areas, frames = split_regions(read_shapes(path, qupath_origin=grid.qupath_origin))
     if not areas and not frames:
         raise UserError(f"{path} holds no shape; export all objects, with the frame.")
     own = [shape for shape in frames if _frames(shape, package)]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from uga.corrections.picture import read_label_map, read_rgb
 from uga.errors import UserError
-from uga.geometry import Grid, GridRegion, SpacingUm
+from uga.geometry import Grid, GridRegion
 from uga.model.card import first_problem
 from uga.output.files import sha256_file
 from uga.output.package import ANNOTATION_FILE, IMAGE_FILE, PREDICTION_FILE, RECORD_FILE, image_sha256
@@ -48,8 +48,7 @@ class Package:
     @cached_property
     def grid(self) -> Grid:
         """The working grid of its slide."""
-        slide = self.record.slide
-        return Grid.over(slide.width, slide.height, SpacingUm(slide.mpp_x, slide.mpp_y), self.record.spacing_um)
+        return self.record.slide.grid(self.record.spacing_um)
 
     @property
     def image_grid(self) -> Grid:

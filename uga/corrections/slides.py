@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from uga.corrections.discovery import is_annotation
 from uga.corrections.outlines import Outlines
 from uga.errors import UserError
-from uga.geometry import Grid, SpacingUm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,8 +51,7 @@ def slide_outlines(
             named[name].append(package)
     for file in files:
         for slide in refusals.attempt(file, partial(_slides, file, named)) or ():
-            grid = Grid.over(slide.width, slide.height, SpacingUm(slide.mpp_x, slide.mpp_y), model.spacing_um)
-            drawn = refusals.attempt(file, partial(Outlines, file, grid, model))
+            drawn = refusals.attempt(file, partial(Outlines, file, slide.grid(model.spacing_um), model))
             if drawn is not None:
                 outlines[slide].append(drawn)
     return outlines

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from uga.errors import UserError
-from uga.geometry import Grid, SpacingUm
 from uga.output.layout import Layout
 from uga.output.manifest import read_manifest
 from uga.output.schema import RankedPatches, SlideRecord
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from uga.geometry import Grid
     from uga.output.schema import Manifest
 
 
@@ -66,8 +66,7 @@ class FinishedSlide:
 
     def grid(self, spacing_um: float) -> Grid:
         """The grid its maps lie on."""
-        slide = self.manifest.input
-        return Grid.over(slide.width, slide.height, SpacingUm(slide.mpp_x, slide.mpp_y), spacing_um)
+        return self.manifest.input.grid(spacing_um)
 
     def _map(self, folder: str) -> Path:
         found = next(iter((self.folder / folder).glob("*.tif")), None)

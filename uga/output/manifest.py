@@ -15,7 +15,7 @@ from uga import __version__
 from uga.errors import UserError
 from uga.model.arithmetic import has_openvino
 from uga.output.files import PARTIAL_SUFFIX, remove_partials, sha256_file, write_json
-from uga.output.package import ANNOTATION_FILE, PACKAGES_FOLDER, RECORD_FILE, holds_correction
+from uga.output.package import ANNOTATION_FILE, PACKAGES_FOLDER, RECORD_FILE, holds_correction, work_beside
 from uga.output.schema import Manifest, OutputRecord, RunIdentity
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def clear_outputs(folder: Path) -> None:
     """
     packages = sorted(record.parent for record in (folder / PACKAGES_FOLDER).glob(f"*/{RECORD_FILE}"))
     for package in packages:
-        if holds_correction(package):
+        if holds_correction(package) or work_beside(package):
             raise UserError(
                 f"{package} holds a correction that a new run would overwrite; "
                 "move it to a safe place or choose another output folder."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import re
@@ -70,6 +71,16 @@ def holds_correction(package: Path) -> bool:
     # The label map too: whoever paints over it instead of saving a correction beside it must not lose the work.
     editable = [(package / exported.name, exported.sha256) for exported in (files.annotation, files.prediction)]
     return any(path.is_file() and sha256_file(path) != sha256 for path, sha256 in editable)
+
+
+def work_beside(package: Path) -> list[Path]:
+    """Files beside a package with its name, as `uga export-patches` writes them to be painted or drawn over."""
+    return sorted(path for path in package.parent.glob(f"{glob.escape(package.name)}.*") if path.is_file())
+
+
+def written_files(packages: Path) -> list[Path]:
+    """The files that we wrote below a folder of packages; what people put there is not among them."""
+    return sorted(path for path in packages.glob("*/*") if path.name in _OURS and path.is_file())
 
 
 @dataclass(frozen=True)
@@ -176,11 +187,12 @@ class PackageWriter:
     def _feature(
         self, rings: list[list[tuple[int, int]]], region: GridRegion, identity: str, properties: dict[str, Any]
     ) -> dict[str, Any]:
+        origin = self.grid.qupath_origin
         coordinates = [
             [
                 [
-                    round((region.x + x) * self.grid.scale_x, _LEVEL0_DECIMALS),
-                    round((region.y + y) * self.grid.scale_y, _LEVEL0_DECIMALS),
+                    round((region.x + x) * self.grid.scale_x - origin.x, _LEVEL0_DECIMALS),
+                    round((region.y + y) * self.grid.scale_y - origin.y, _LEVEL0_DECIMALS),
                 ]
                 for x, y in ring
             ]

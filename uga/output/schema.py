@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, model_validator
 
+from uga.geometry import Grid, Level0Point, SpacingUm
 from uga.model.card import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from uga.geometry import Grid
     from uga.ranking import Candidate
 
 SCHEMA_VERSION: Final = "1.0"
@@ -47,7 +47,10 @@ class Record(BaseModel):
 
 
 class SlideRecord(Record):
-    """A slide: size in level-0 pixels, ``mpp`` in um per level-0 pixel."""
+    """A slide: size in level-0 pixels, ``mpp`` in um per level-0 pixel.
+
+    ``bounds_x`` and ``bounds_y``: level-0 corner of what was scanned, from which QuPath counts; 0 in most formats.
+    """
 
     id: str = Field(min_length=1)
     file: str
@@ -57,6 +60,13 @@ class SlideRecord(Record):
     mpp_y: Annotated[float, Field(gt=0)]
     quickhash: str
     centre: str | None = None
+    bounds_x: Annotated[int, Field(ge=0)] = 0
+    bounds_y: Annotated[int, Field(ge=0)] = 0
+
+    def grid(self, spacing_um: float) -> Grid:
+        """The working grid of ``spacing_um`` over the slide."""
+        bounds = Level0Point(self.bounds_x, self.bounds_y)
+        return Grid.over(self.width, self.height, SpacingUm(self.mpp_x, self.mpp_y), spacing_um, bounds)
 
     @model_validator(mode="after")
     def _names_a_file_only(self) -> Self:

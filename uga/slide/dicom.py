@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import SimpleITK as sitk  # noqa: N813 - the name under which the field knows it
+import pydicom
+from pydicom.errors import InvalidDicomError
 
 from uga.errors import SlideError
 
@@ -21,7 +22,16 @@ def series_file(folder: Path) -> Path:
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".dcm" and file.is_file())
     if not files:
         raise SlideError(f"{folder}: a folder without .dcm files is not a slide; name the slide file itself.")
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    series = {series_uid(file) for file in files} - {None}
     if len(series) > 1:
         raise SlideError(f"{folder}: the folder holds {len(series)} DICOM series; put each slide into its own folder.")
     return files[0]
+
+
+def series_uid(file: Path) -> str | None:
+    """The series of an instance, of which no pixel is read; None if the file cannot be read as DICOM."""
+    try:
+        head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+    except (InvalidDicomError, OSError, ValueError, AttributeError, NotImplementedError, EOFError):
+        return None
+    return str(head.SeriesInstanceUID) if "SeriesInstanceUID" in head else None

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name under which the field knows it
 
 from uga.errors import SlideError
-from uga.geometry import SpacingUm
+from uga.geometry import LEVEL0_CORNER, SpacingUm
 from uga.slide.reader import fingerprint, on_white
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class MetaImageReader:
             raise SlideError(f"{path}: not an 8-bit RGB image; export the H&E slide in colour.")
         self.level_sizes = ((self._image.width, self._image.height),)
         self.spacing = self._image.spacing
+        self.bounds = LEVEL0_CORNER
         self.quickhash = fingerprint(path)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Rgb:  # noqa: ARG002 - one level only

@@ -9,11 +9,12 @@ import numpy as np
 import openslide
 
 from uga.errors import SlideError
-from uga.geometry import SpacingUm
+from uga.geometry import LEVEL0_CORNER, Level0Point, SpacingUm
 from uga.slide.reader import fingerprint, on_white
 from uga.slide.tiff_reader import check_tiff
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from uga.slide.reader import Rgb
@@ -49,6 +50,7 @@ class OpenSlideReader:
             self.spacing = _spacing(
                 properties.get(openslide.PROPERTY_NAME_MPP_X), properties.get(openslide.PROPERTY_NAME_MPP_Y)
             )
+            self.bounds = _bounds(properties)
             self.quickhash: str = properties.get(openslide.PROPERTY_NAME_QUICKHASH1) or fingerprint(path)
         except BaseException:
             self._slide.close()
@@ -90,6 +92,13 @@ class OpenSlideReader:
             rgb: Rgb = cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)
             return rgb
         return on_white(rgba)
+
+
+def _bounds(properties: Mapping[str, str]) -> Level0Point:
+    names = ("X", "Y", "WIDTH", "HEIGHT")
+    stated = [properties.get(getattr(openslide, f"PROPERTY_NAME_BOUNDS_{name}"), "") for name in names]
+    # QuPath, too, takes all of them or none.
+    return Level0Point(int(stated[0]), int(stated[1])) if all(map(str.isdigit, stated)) else LEVEL0_CORNER
 
 
 def _spacing(mpp_x: str | None, mpp_y: str | None) -> SpacingUm | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from uga.geometry import SpacingUm
+    from uga.geometry import Level0Point, SpacingUm
 
 Rgb = NDArray[np.uint8]
 """Pixels of shape (h, w, 3), red first."""
@@ -35,6 +35,14 @@ class Reader(Protocol):
     @property
     def spacing(self) -> SpacingUm | None:
         """Spacing of level 0 as the file states it, unchecked; None if it states none."""
+
+    @property
+    def bounds(self) -> Level0Point:
+        """Corner of the smallest rectangle that holds all that was scanned, where the file states it.
+
+        Level 0 is larger in MIRAX files, for instance, and begins at (0, 0) all the same; QuPath shows, and counts
+        from, this corner (its issues 820 and 1278).
+        """
 
     @property
     def quickhash(self) -> str:

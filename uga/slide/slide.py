@@ -57,6 +57,7 @@ class Slide:
         levels: The pyramid, finest first.
         reader: The library that reads the file: ``openslide``, ``tifffile`` or ``simpleitk``.
         quickhash: Identity of the content.
+        bounds: Corner of what was scanned, from which QuPath counts.
     """
 
     def __init__(self, path: Path, reader: Reader, mpp: SpacingUm) -> None:
@@ -67,6 +68,7 @@ class Slide:
         self.levels = tuple(Level(*size, *level_scale(reader.level_sizes[0], size)) for size in reader.level_sizes)
         self.reader = reader.name
         self.quickhash = reader.quickhash
+        self.bounds = reader.bounds
         self._reader = reader
         self._idle = threading.Condition()
         self._reads = 0
@@ -83,7 +85,7 @@ class Slide:
                 f"{self.path}: at {self.mpp.x:g} um/px the slide is coarser than the {spacing_um:g} um/px the model "
                 f"needs; scan it finer, or give the true spacing with --mpp."
             )
-        return Grid.over(self.width_px, self.height_px, self.mpp, spacing_um)
+        return Grid.over(self.width_px, self.height_px, self.mpp, spacing_um, self.bounds)
 
     def read(self, grid: Grid, region: GridRegion) -> Rgb:
         """Mean colour of each grid pixel, from the nearest level that is not coarser than the grid.

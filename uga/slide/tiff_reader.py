@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from uga.errors import SlideError
-from uga.geometry import SpacingUm
+from uga.geometry import LEVEL0_CORNER, SpacingUm
 from uga.slide.reader import fingerprint, on_white
 from uga.slide.spacing import level_scale
 
@@ -216,6 +216,7 @@ class TiffReader:
         self._alpha = int(alpha)
         self.level_sizes = image.level_sizes
         self.spacing = image.spacing
+        self.bounds = LEVEL0_CORNER
         self.quickhash = fingerprint(path)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Rgb:

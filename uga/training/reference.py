@@ -72,7 +72,7 @@ def shape_reference(path: Path, grid: Grid, mapping: LabelMapping, *, unannotate
         UserError: the file cannot be read, is empty, names a class without a meaning, or does not fit the slide.
     """
     mpp = SpacingUm(grid.spacing_um / grid.scale_x, grid.spacing_um / grid.scale_y)
-    shapes, frames = split_regions(read_shapes(path, mpp))
+    shapes, frames = split_regions(read_shapes(path, mpp, qupath_origin=grid.qupath_origin))
     if not shapes and not frames:
         raise UserError(f"The annotation {path} holds no area; draw outlines, or list the slide as class negative.")
     if path.suffix.lower() != ".xml":
