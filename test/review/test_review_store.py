@@ -16,6 +16,7 @@ from review_helpers import REVIEWER, SIZE, corrected, png, predicted, store_of, 
 from uga.corrections import read_corrections
 from uga.output.package import holds_correction
 from uga.output.schema import PatchRecord
+from uga.review import sheet as sheet_module
 from uga.review import store as store_module
 from uga.review.history import MAX_STEPS, History
 from uga.review.refused import RefusedError
@@ -224,6 +225,24 @@ def test_a_reviewer_cannot_overwrite_what_was_never_shown(work):
     mine = work.store.save(work.entry, conflict.value.sheet.version, "B", with_square(predicted(), 1))
     theirs = work.store.step(work.entry, mine.version, "B", "undo")
     np.testing.assert_array_equal(theirs.labels, corrected())
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_labels_and_their_version_are_of_one_moment(work, monkeypatch, moment):
+    """Somebody saves while the patch is being read, before one or another look at its files."""
+    right, looks = sheet_module._version, []
+
+    def version(package, files):
+        looks.append(files)
+        if len(looks) == moment:
+            (work.package / "correction.png").write_bytes(png(corrected()))
+        return right(package, files)
+
+    monkeypatch.setattr(sheet_module, "_version", version)
+    sheet = work.store.sheet(work.entry)
+    assert len(looks) >= moment
+    np.testing.assert_array_equal(sheet.labels, corrected())
+    assert sheet.version == work.store.sheet(work.entry).version
 
 
 def test_a_decision_of_somebody_else_is_a_conflict_too(work):

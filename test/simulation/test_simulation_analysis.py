@@ -280,6 +280,19 @@ def test_pools_and_scores() -> None:
     assert not any("above" in score for score in found)
 
 
+def test_patches_with_the_label_are_those_where_it_is_or_is_found() -> None:
+    """Of the label that is evaluated, which need not be the model's tumour."""
+    patches = make_patches()
+    background = [replace(patch, agreement=Agreement(0, 0, 0)) for patch in patches]
+    (first, *_) = score_qualities(background, OPTIONS)
+    assert first.spearman_with_label.value is None
+    found = [*background[:4], *(replace(patch, agreement=Agreement(0, 9, 0)) for patch in patches[4:])]
+    found = [replace(patch, candidate=replace(patch.candidate, tumour_fraction=0.0)) for patch in found]
+    assert {patch.holds_label for patch in found} == {False}
+    (some, *_) = score_qualities(found, OPTIONS)
+    assert some.spearman_with_label == score_qualities(found[4:], OPTIONS)[0].spearman
+
+
 @pytest.mark.parametrize(("counts", "dice"), [((0, 0, 0), 1.0), ((0, 3, 0), 0.25), ((5, 0, 0), 1.0)])
 def test_smoothed_dice_is_the_authors(counts: tuple[int, int, int], dice: float) -> None:
     own = replace(pool_patch(0, 0.1), agreement=Agreement(*counts))

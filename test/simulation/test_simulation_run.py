@@ -234,6 +234,20 @@ def test_two_runs_in_one_folder_are_refused(experiment):
         simulate(request(experiment / "config.toml", out))
 
 
+def test_devices_that_cannot_compute_as_the_pool_was_are_refused_before_anything_is_trained(experiment, monkeypatch):
+    def resolve(engine, precision, device):
+        assert (engine, precision) != ("auto", "auto")
+        raise UserError("OpenVINO runs on the CPU only; use --engine torch on a GPU.")
+
+    monkeypatch.setattr(run_module, "resolve_arithmetic", resolve)
+    out = experiment / "out"
+    before = stamps(out)
+    with pytest.raises(UserError, match=r"pool was computed in .*, which cpu cannot.*--devices"):
+        simulate(request(experiment / "config.toml", out))
+    assert stamps(out) == before
+    assert simulate(replace(request(experiment / "config.toml", out), only_report=True)) is ExitCode.OK
+
+
 def test_models_are_kept_if_asked_for_later_too(experiment, tmp_path):
     config, out = tmp_path / "config.toml", experiment / "out"
     text = (experiment / "config.toml").read_text().replace('"mean", "sum", "random"', '"mean"')

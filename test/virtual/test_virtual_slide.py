@@ -60,6 +60,18 @@ class TestFiles:
         assert after[0] == before[0]
         assert after[1] > before[1]
 
+    def test_a_slide_of_another_specification_is_drawn_anew(self, tmp_path):
+        spec = SlideSpec(seed=5, centre_id=1, width_um=300, height_um=300, node_um=150)
+        (line,) = make_cohort(tmp_path, [spec])
+        first = (tmp_path / line.slide).read_bytes()
+        (tmp_path / ".specifications.json").unlink()  # of an older version: what is there is kept
+        make_cohort(tmp_path, [spec])
+        assert (tmp_path / line.slide).read_bytes() == first
+        make_cohort(tmp_path, [replace(spec, width_um=400)])
+        with tifffile.TiffFile(tmp_path / line.slide) as tiff:
+            assert tiff.pages[0].imagewidth == replace(spec, width_um=400).width_px
+        assert tifffile.imread(tmp_path / line.mask, key=0).shape[1] == 400
+
     def test_a_wide_slide_needs_little_memory(self, tmp_path):
         spec = SlideSpec(seed=1, centre_id=1, width_um=20000, height_um=20000, node_um=300, node_count=1)
         shares = []

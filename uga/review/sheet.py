@@ -95,6 +95,7 @@ def read_sheet(entry: Entry, *, verify: bool = False) -> Sheet:
     prediction = predicted_labels(package, predictor)
     files = [*correcting_files(package, Refusals(entry.folder)), *(path for path in entry.beside if path.is_file())]
     files = [path for path in files if path != package.correction_file and not package.supersedes(path)]
+    state = _version(package, files)
     drawn = {path: _reading(package, path) for path in files}
     drawn = {path: reading for path, reading in drawn.items() if reading is None or reading.changes(prediction)}
     usable = [reading for reading in drawn.values() if reading is not None]
@@ -105,7 +106,7 @@ def read_sheet(entry: Entry, *, verify: bool = False) -> Sheet:
         labels, source = usable[0].labels, usable[0].source
     else:
         labels = prediction
-    return Sheet(
+    sheet = Sheet(
         package=package,
         version=_version(package, list(drawn)),
         standing=standing(package),
@@ -115,6 +116,9 @@ def read_sheet(entry: Entry, *, verify: bool = False) -> Sheet:
         source=source,
         drawn=drawn,
     )
+    # Where another reviewer saved meanwhile, the labels may be of before and the version of after: whoever has both
+    # could paint over that without being told.
+    return sheet if _version(package, files) == state else read_sheet(entry, verify=verify)
 
 
 def _reading(package: Package, path: Path) -> Reading | None:

@@ -91,7 +91,7 @@ def score_qualities(patches: Sequence[PoolPatch], options: Evaluation) -> tuple[
     owners = {patch.candidate.slide_id: patch.patient for patch in patches}
     patients = [owners[str(each)] for each in slides]
     wrong = np.array([1 - patch.smoothed_dice for patch in patches])
-    labelled = np.array([patch.holds_label or patch.candidate.tumour_fraction > 0 for patch in patches])
+    labelled = np.array([any(patch.agreement.counts) for patch in patches])  # in reference or prediction
     shifted = np.array([patch.shifted for patch in patches])
 
     def resampled(statistic: Statistic) -> Estimate:

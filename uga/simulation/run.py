@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
 from uga.cohort import FAILURES_FILE
 from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory
-from uga.model.arithmetic import resolve_training_precision
+from uga.model.arithmetic import resolve_arithmetic, resolve_training_precision
 from uga.output.files import write_atomic, write_json
 from uga.output.schema import SCHEMA_VERSION, Record
 from uga.processes import Job, run_together
@@ -116,6 +118,8 @@ def simulate(request: SimulationRequest) -> ExitCode:
         segment_pool(cohorts.query, model, pool, config, slots)
         runs = open_runs(pool, cohorts, model)
         config = _settled(config, runs)
+        if not request.only_report:
+            _check_devices(config, request.compute.devices, pool)
         precision = resolve_training_precision(config.finetuning.precision, request.compute.devices)
         experiment = Experiment(output, config, cohorts, model.path, precision)
         patches = read_patches(runs, cohorts, config.evaluation.label)
@@ -160,6 +164,18 @@ def _settled(config: SimulationConfig, runs: FinishedRuns) -> SimulationConfig:
     taken = {"engine": computation.engine, "precision": computation.precision}
     chosen = {name: value for name, value in taken.items() if getattr(config.inference, name) == "auto"}
     return config.model_copy(update={"inference": config.inference.model_copy(update=chosen)})
+
+
+def _check_devices(config: SimulationConfig, devices: Sequence[str], pool: Path) -> None:
+    """Refuse devices that cannot compute as the query pool was, before anything is trained on them."""
+    for device in devices:
+        try:
+            resolve_arithmetic(config.inference.engine, config.inference.precision, torch.device(device))
+        except UserError as error:
+            raise UserError(
+                f"{pool} was computed in {config.inference.engine} {config.inference.precision}, and all cells are "
+                f"computed alike, which {device} cannot ({error}) Name other --devices or another --output."
+            ) from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import math
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uga.geometry import GridRegion, Level0Region, SpacingUm
+from uga.output.files import write_atomic
 from uga.output.tiff import PyramidWriter
 from uga.virtual.plan import plan_slide
 from uga.virtual.render import BLOCK_PX, Renderer, reference
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MANIFEST_NAME = "cohort.csv"
+_ASKED_FILE = ".specifications.json"
 _MASK_ROWS = 512
 
 
@@ -95,7 +98,7 @@ def write_reference_mask(spec: SlideSpec, path: Path) -> None:
 def make_cohort(
     folder: Path, specs: Iterable[SlideSpec], *, progress: Callable[[float], None] | None = None
 ) -> list[CohortSlide]:
-    """Write slides, masks and a manifest (`MANIFEST_NAME`) into a folder; slides that are there are kept.
+    """Write slides, masks and a manifest (`MANIFEST_NAME`) into a folder; slides that are there as asked for are kept.
 
     Args:
         folder: made if it is missing.
@@ -108,7 +111,7 @@ def make_cohort(
     """
     specs = list(specs)
     folder.mkdir(parents=True, exist_ok=True)
-    slides = []
+    slides, asked = [], _read_asked(folder / _ASKED_FILE)
     for k, spec in enumerate(specs):
         line = CohortSlide(
             Path(f"{spec.name}.tif"),
@@ -117,6 +120,10 @@ def make_cohort(
             spec.patient_id,
             spec.lesion.value,
         )
+        if asked.setdefault(spec.name, repr(spec)) != repr(spec):  # of another size, for instance
+            (folder / line.mask).unlink(missing_ok=True)
+            asked[spec.name] = repr(spec)
+        write_atomic(folder / _ASKED_FILE, json.dumps(asked, indent=1).encode())
         # Both files appear only when complete; the mask comes last.
         if not ((folder / line.slide).exists() and (folder / line.mask).exists()):
             write_virtual_slide(spec, folder / line.slide, mask_path=folder / line.mask)
@@ -125,6 +132,15 @@ def make_cohort(
             progress((k + 1) / len(specs))
     write_manifest(folder, slides)
     return slides
+
+
+def _read_asked(path: Path) -> dict[str, str]:
+    """What each slide of a folder was asked to show, by its name."""
+    try:
+        asked: dict[str, str] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return asked
 
 
 def write_manifest(folder: Path, slides: Iterable[CohortSlide]) -> Path:
