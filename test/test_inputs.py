@@ -77,7 +77,9 @@ def test_masks_have_endings_in_either_case(tmp_path: Path, suffix: str) -> None:
 def test_a_folder_can_be_left_out(tmp_path: Path) -> None:
     for name in ("a.svs", "out/images/segmentation/a.tif", "out2/b.svs", "out/s/1.dcm"):
         touch(tmp_path / name)
-    assert [slide.slide_id for slide in find_slides(tmp_path, without=tmp_path / "out")] == ["a", "b"]
+    assert [slide.slide_id for slide in find_slides(tmp_path, without=[tmp_path / "out"])] == ["a", "b"]
+    within = find_slides(tmp_path / "out2", without=[tmp_path, tmp_path / "out2"])
+    assert [slide.slide_id for slide in within] == ["b"]
 
 
 def test_a_name_that_no_json_file_can_hold_is_refused(tmp_path: Path) -> None:

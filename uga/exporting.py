@@ -52,7 +52,8 @@ class FinishedRuns:
         """
         finished = {one.id: one for one in finished_slides(folders)}
         ranked = _check(list(finished.values()), model)
-        sources = {source.slide_id: source.path for source in find_slides(slides, load_sockets(None, model.path))}
+        found = find_slides(slides, load_sockets(None, model.path), without=folders)
+        sources = {source.slide_id: source.path for source in found}
         return cls(finished, sources, slides, model, ranked)
 
     def require(self, slide_ids: Iterable[str]) -> None:

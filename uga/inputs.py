@@ -20,6 +20,7 @@ from uga.slide.dicom import series_uid
 from uga.sockets import INPUTS_FILE, Sockets, find_images
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class SlideInput:
         centre: where it comes from; empty if unknown.
         tissue_mask: the user's tissue mask, if any.
         layout: where its outputs go.
+        owns_output: whether the output folder is for this slide alone, as that of a platform's job is; results of
+            another slide in it are then leftovers, else somebody's.
     """
 
     path: Path
@@ -51,15 +54,16 @@ class SlideInput:
     centre: str = ""
     tissue_mask: Path | None = None
     layout: Layout = DEFAULT_LAYOUT
+    owns_output: bool = False
 
 
-def find_slides(folder: Path, sockets: Sockets | None = None, *, without: Path | None = None) -> list[SlideInput]:
+def find_slides(folder: Path, sockets: Sockets | None = None, *, without: Iterable[Path] = ()) -> list[SlideInput]:
     """All slides below ``folder``, in a stable order.
 
     Args:
         folder: the input folder.
         sockets: the algorithm's sockets, for jobs of grand-challenge; None takes the defaults.
-        without: a folder that is not searched, such as that of the results, whose maps are no slides.
+        without: folders below it that are not searched, such as those of results, whose maps are no slides.
 
     Raises:
         UserError: the folder does not exist, holds no slide, or its ``inputs.json`` cannot be followed; a slide has a
@@ -70,11 +74,12 @@ def find_slides(folder: Path, sockets: Sockets | None = None, *, without: Path |
         raise UserError(msg)
     if (folder / INPUTS_FILE).is_file():
         return [_socket_slide(folder / INPUTS_FILE, sockets or Sockets())]
-    out = None if without is None else without.resolve()
+    root = folder.resolve()
+    left_out = [place for each in without if (place := each.resolve()) != root and place.is_relative_to(root)]
     slides = [
         slide
         for slide in (*_dicom_slides(folder), *_file_slides(folder))
-        if out is None or not slide.path.resolve().is_relative_to(out)
+        if not any(slide.path.resolve().is_relative_to(each) for each in left_out)
     ]
     if not slides:
         known = " ".join(sorted(SLIDE_SUFFIXES | {".dcm"}))
@@ -156,4 +161,5 @@ def _with_unique_ids(slides: list[SlideInput], folder: Path) -> list[SlideInput]
 def _socket_slide(inputs_json: Path, sockets: Sockets) -> SlideInput:
     images = find_images(inputs_json, sockets.inputs)
     stem = images.slide.name if images.slide.is_dir() else images.slide.stem
-    return SlideInput(images.slide, stem, stem, tissue_mask=images.tissue_mask, layout=sockets.outputs)
+    mask, layout = images.tissue_mask, sockets.outputs
+    return SlideInput(images.slide, stem, stem, tissue_mask=mask, layout=layout, owns_output=True)

@@ -149,8 +149,8 @@ class Pipeline:
                 mpp_x=slide.mpp.x,
                 mpp_y=slide.mpp.y,
                 quickhash=slide.quickhash,
-                bounds_x=slide.bounds.x,
-                bounds_y=slide.bounds.y,
+                bounds_x=slide.bounds.x or None,
+                bounds_y=slide.bounds.y or None,
                 centre=source.centre or None,
                 size_bytes=_size_bytes(source.path),
             ),
@@ -365,7 +365,7 @@ def _slide_record(identity: RunIdentity) -> SlideRecord:
 
 def _check_owner(folder: Path, source: SlideInput) -> None:
     """Results of this slide may be made anew, those of another one are somebody's."""
-    manifest = read_manifest(folder)
+    manifest = None if source.owns_output else read_manifest(folder)
     if manifest is not None and manifest.input.id != source.slide_id:
         msg = f"{folder} holds the results of {manifest.input.file}; name another output folder for {source.path.name}."
         raise UserError(msg)

@@ -233,7 +233,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     def find() -> list[SlideInput]:
         if output.resolve() == input_.resolve():
             raise UserError(f"{output} is both input and output folder; name another one with --output.")
-        slides = find_slides(input_, known_sockets, without=output)
+        slides = find_slides(input_, known_sockets, without=[output])
         _check_output(output)
         log.info("%d slide(s), model %s (%s)", len(slides), verified.name, verified.sha256[:12])
         return slides

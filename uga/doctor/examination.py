@@ -60,4 +60,4 @@ def _with_packages(request: Request) -> Iterator[Finding]:
     trial = Trial(request.model, torch.device("cuda:0" if on_gpu else "cpu"))
     yield from guarded("model", trial.check_model())
     if request.slides is not None:
-        yield from guarded("slides", trial.check_slides(request.slides, request.mpp))
+        yield from guarded("slides", trial.check_slides(request.slides, request.mpp, output=request.output))

@@ -76,19 +76,21 @@ class Trial:
         if self._taken is None:
             yield failed(f"Nothing here computes {model.name}; try another --device, or check the model's weights.")
 
-    def check_slides(self, folder: Path, mpp: float | None = None) -> Iterator[Finding]:
+    def check_slides(self, folder: Path, mpp: float | None = None, *, output: Path | None = None) -> Iterator[Finding]:
         """Opens every slide that a run would find, finds its tissue and counts its windows.
 
         Args:
             folder: Input folder of a run.
             mpp: Pixel size in um/px that replaces the files' own.
+            output: Output folder of the run, which may lie within.
 
         Raises:
             UserError: there is no such folder, or no slide in it.
         """
         if self._model is None:
             return
-        for source in find_slides(folder, load_sockets(None, self._model.path)):
+        without = () if output is None else (output,)
+        for source in find_slides(folder, load_sockets(None, self._model.path), without=without):
             yield from guarded(source.path.name, self._check_slide(self._model, source, mpp))
 
     @torch.inference_mode()

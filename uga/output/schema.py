@@ -49,7 +49,7 @@ class Record(BaseModel):
 class SlideRecord(Record):
     """A slide: size in level-0 pixels, ``mpp`` in um per level-0 pixel.
 
-    ``bounds_x`` and ``bounds_y``: level-0 corner of what was scanned, from which QuPath counts; 0 in most formats.
+    ``bounds_x`` and ``bounds_y``: level-0 corner of what was scanned, from which QuPath counts, where it is not (0, 0).
     """
 
     id: str = Field(min_length=1)
@@ -60,12 +60,12 @@ class SlideRecord(Record):
     mpp_y: Annotated[float, Field(gt=0)]
     quickhash: str
     centre: str | None = None
-    bounds_x: Annotated[int, Field(ge=0)] = 0
-    bounds_y: Annotated[int, Field(ge=0)] = 0
+    bounds_x: Pixels | None = None
+    bounds_y: Pixels | None = None
 
     def grid(self, spacing_um: float) -> Grid:
         """The working grid of ``spacing_um`` over the slide."""
-        bounds = Level0Point(self.bounds_x, self.bounds_y)
+        bounds = Level0Point(self.bounds_x or 0, self.bounds_y or 0)
         return Grid.over(self.width, self.height, SpacingUm(self.mpp_x, self.mpp_y), spacing_um, bounds)
 
     @model_validator(mode="after")

@@ -67,7 +67,7 @@ def review(request: ReviewRequest) -> None:
     for problem in queue.problems:
         log.warning("Not shown: %s", problem.reason)
     _check_writable(request.output)
-    page = ReviewPage(ReviewStore(queue), SlideTiles.below(request.slides), request.models)
+    page = ReviewPage(ReviewStore(queue), SlideTiles.below(request.slides, without=[request.output]), request.models)
     with _listen(request.host, request.port) as listener:
         port = listener.getsockname()[1]
         address = f"http://{_shown(request.host)}:{port}/"

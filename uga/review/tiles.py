@@ -18,7 +18,7 @@ from uga.slide.dicom import series_file
 from uga.slide.reader import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from uga.output.schema import PatchRecord, SlideRecord
@@ -43,8 +43,12 @@ class SlideTiles:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def below(cls, folder: Path | None) -> SlideTiles:
+    def below(cls, folder: Path | None, *, without: Iterable[Path] = ()) -> SlideTiles:
         """The slides below a folder, by the ids that a run gives them; none without a folder.
+
+        Args:
+            folder: The folder, or None.
+            without: Folders below it that are not searched, such as those of results.
 
         Raises:
             UserError: there is no such folder, or no slide in it.
@@ -53,7 +57,7 @@ class SlideTiles:
             return cls({})
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; name the folder with the slides by --slides.")
-        return cls({source.slide_id: source.path for source in find_slides(folder)})
+        return cls({source.slide_id: source.path for source in find_slides(folder, without=without)})
 
     def source(self, record: PatchRecord) -> dict[str, object] | None:
         """What a viewer has to know of the tiles of a patch's slide; None if there are none to show.
