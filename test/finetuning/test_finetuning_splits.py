@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from uga.errors import UserError
+from uga.finetuning import run as run_module
 from uga.finetuning.patches import LearningPatch
 from uga.finetuning.schedule import WarmUpPoly
 from uga.finetuning.splits import deal, make_splits
@@ -57,6 +60,16 @@ def test_a_corrected_slide_of_the_replay_stays_with_its_fold():
     held_out = deal([patch("a", "o1"), patch("b", "new")], replay, folds=2, seed=0)
     assert held_out["a"] == 1
     assert held_out["b"] is not None
+
+
+@pytest.mark.parametrize(("corrected", "kept"), [("tumor_001", ["h2"]), ("new", ["h1", "h2"])])
+def test_the_guard_looks_at_no_slide_that_was_corrected(monkeypatch, corrected, kept):
+    pack = [patch("h1", "tumor-001"), patch("h2", "tumor-002")]
+    monkeypatch.setattr(run_module, "pack_patches", lambda *_: pack)
+    corrections = SimpleNamespace(used=[SimpleNamespace(slide_id=corrected)])
+    run = run_module._Run(None, None, corrections, None, "a pack")
+    assert [each.name for each in run._held_out_patches()] == kept
+    assert run_module._Run(None, None, corrections, None, None)._held_out_patches() == []
 
 
 def test_a_replay_that_leaks_is_refused():
