@@ -12,7 +12,7 @@ from uga.slide.metaimage_reader import METAIMAGE_SUFFIXES, MetaImage
 from uga.slide.resample import any_covered, coverage
 from uga.slide.spacing import level_scale
 from uga.slide.tiff_reader import TiffImage, is_tiff
-from uga.tissue import TissueMask, cell_grid
+from uga.tissue import TissueMask, cell_grid, detect_tissue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 _BLOCK_PX = 2048
 _SIZE_TOLERANCE = 0.01
 _LARGEST_SPACING_UM = 80.0
+
+
+def tissue_of(slide: Slide, grid: Grid, mask: Path | None) -> TissueMask:
+    """The tissue that a user's mask marks, else what is found in the image.
+
+    Raises:
+        SlideError: as `read_tissue_mask` and `detect_tissue`.
+    """
+    return detect_tissue(slide, grid) if mask is None else read_tissue_mask(mask, slide, grid)
 
 
 def read_tissue_mask(path: Path, slide: Slide, grid: Grid) -> TissueMask:

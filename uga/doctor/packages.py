@@ -27,6 +27,7 @@ _MODULES = {
     "numpy": "numpy",
     "scipy": "scipy",
     "SimpleITK": "SimpleITK",
+    "pydicom": "pydicom",
     "opencv-python-headless": "cv2",
     "safetensors": "safetensors.torch",
     "pydantic": "pydantic",

@@ -18,8 +18,7 @@ from uga.options import Profile
 from uga.progress import duration
 from uga.slide import open_slide
 from uga.sockets import load_sockets
-from uga.tissue import detect_tissue
-from uga.tissue_file import read_tissue_mask
+from uga.tissue_file import tissue_of
 from uga.windows import WindowPlan
 
 if TYPE_CHECKING:
@@ -116,11 +115,7 @@ class Trial:
     def _check_slide(self, model: Model, source: SlideInput, mpp: float | None) -> Iterator[Finding]:
         with open_slide(source.path, mpp=mpp) as slide:
             grid = slide.grid(model.spacing_um)
-            tissue = (
-                detect_tissue(slide, grid)
-                if source.tissue_mask is None
-                else read_tissue_mask(source.tissue_mask, slide, grid)
-            )
+            tissue = tissue_of(slide, grid, source.tissue_mask)
             plan = WindowPlan.over(grid, model.window_px, _OVERLAP)
             windows = sum(tissue.covers(window) for index in range(len(plan.ys)) for window in plan.row(index))
             what = (

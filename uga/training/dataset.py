@@ -18,8 +18,7 @@ from uga.output.files import partial_path, write_atomic
 from uga.processes import Job, run_together
 from uga.progress import ProgressLog
 from uga.slide import open_slide
-from uga.tissue import detect_tissue
-from uga.tissue_file import read_tissue_mask
+from uga.tissue_file import read_tissue_mask, tissue_of
 from uga.training.cases import LESION_CLASSES, Case, LesionClass
 from uga.training.faults import Faults
 from uga.training.labels import TUMOUR, LabelMapping
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     from uga.geometry import Grid, GridRegion
     from uga.slide import Slide
-    from uga.tissue import TissueMask
     from uga.training.environment import NnunetFolders
     from uga.training.reference import Reference
 
@@ -259,15 +257,11 @@ def _survey(case: Case, mapping: LabelMapping, preset: Preset) -> Survey:
             return survey_slide(
                 case.id,
                 grid,
-                _tissue(case, slide, grid),
+                tissue_of(slide, grid, case.tissue),
                 reference,
                 tumour_label=mapping.value_of(TUMOUR),
                 ignore_label=mapping.ignore_label,
             )
-
-
-def _tissue(case: Case, slide: Slide, grid: Grid) -> TissueMask:
-    return read_tissue_mask(case.tissue, slide, grid) if case.tissue else detect_tissue(slide, grid)
 
 
 def _write_patches(

@@ -120,9 +120,9 @@ def make_cohort(
             spec.patient_id,
             spec.lesion.value,
         )
-        if asked.setdefault(spec.name, repr(spec)) != repr(spec):  # of another size, for instance
+        if asked.get(spec.name, repr(spec)) != repr(spec):  # of another size, for instance
             (folder / line.mask).unlink(missing_ok=True)
-            asked[spec.name] = repr(spec)
+        asked[spec.name] = repr(spec)
         write_atomic(folder / _ASKED_FILE, json.dumps(asked, indent=1).encode())
         # Both files appear only when complete; the mask comes last.
         if not ((folder / line.slide).exists() and (folder / line.mask).exists()):
