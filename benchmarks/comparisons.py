@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.material import DEMO, LARGE, MEDIUM, model_folder, square, virtual_slide
+from benchmarks.material import DEMO, LARGE, MEDIUM, model_folder, sections, square, virtual_slide
 from benchmarks.measure import ROOT, Run, in_turns, ratio, run, worker
 from uga.model.arithmetic import cpu_has_bf16
 
@@ -26,16 +26,16 @@ _TIATOOLBOX = ROOT / "benchmarks" / "tiatoolbox_worker.py"
 
 def efficiency(work: Path, repeat: int) -> dict[str, Any]:
     """Forward passes alone against all of `uga infer`, start of Python to last byte."""
-    slides = {
-        "demo": virtual_slide(work, "efficiency-demo", centre_id=1, width_um=3000.0, height_um=3000.0, node_um=2200.0),
-        "medium": virtual_slide(work, "efficiency", centre_id=1, width_um=5500.0, height_um=5500.0, node_um=4300.0),
-    }
+    small = virtual_slide(work, "efficiency-demo", centre_id=1, width_um=3000.0, height_um=3000.0, node_um=2200.0)
+    one = virtual_slide(work, "efficiency", centre_id=1, width_um=5500.0, height_um=5500.0, node_um=4300.0)
     cases = [
-        ("demo", DEMO, slides["demo"], BEST),
-        ("medium", model_folder(work, MEDIUM), slides["medium"], BEST),
+        ("demo", DEMO, small),
+        ("demo, ten sections", DEMO, sections(work, 10)),
+        ("medium", model_folder(work, MEDIUM), one),
     ]
+    engine, precision = BEST
     rows = []
-    for name, model, slide, (engine, precision) in cases:
+    for name, model, slide in cases:
         print(f"efficiency: {name}, {engine} {precision}", flush=True)
         whole: list[Run] = []
         each_s = []  # of one window through all folds

@@ -6,7 +6,7 @@ import shutil
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.material import DEMO, virtual_slide
+from benchmarks.material import DEMO, sections, virtual_slide
 from benchmarks.measure import Run, in_turns, ratio, worker
 
 if TYPE_CHECKING:
@@ -23,22 +23,18 @@ def scaling(work: Path, repeat: int) -> dict[str, Any]:
         "20,000 px": (20_000, 20_000),
         "100,000 px": (100_000, 100_000),
     }
-    sizes = [
-        _case(work, name, repeat, width_um=width * _SPACING_UM, height_um=height * _SPACING_UM, node_um=1000.0)
-        for name, (width, height) in sides.items()
-    ]
-    tissues = [
-        _case(
-            work, f"{count} sections", repeat, width_um=15_000.0, height_um=15_000.0, node_um=1500.0, node_count=count
-        )
-        for count in (1, 3, 10)
-    ]
+    sizes = [_case(work, name, repeat, _of_size(work, *side)) for name, side in sides.items()]
+    tissues = [_case(work, f"{count} sections", repeat, sections(work, count)) for count in (1, 3, 10)]
     return {"sizes": sizes, "tissues": tissues}
 
 
-def _case(work: Path, name: str, repeat: int, **spec: Any) -> dict[str, Any]:
+def _of_size(work: Path, width: int, height: int) -> Path:
+    spec = {"width_um": width * _SPACING_UM, "height_um": height * _SPACING_UM, "node_um": 1000.0}
+    return virtual_slide(work, "-".join(f"{value:g}" for value in spec.values()), centre_id=2, **spec)
+
+
+def _case(work: Path, name: str, repeat: int, slide: Path) -> dict[str, Any]:
     print(f"scaling: {name}", flush=True)
-    slide = virtual_slide(work, "-".join(f"{value:g}" for value in spec.values()), centre_id=2, **spec)
     runs = in_turns(repeat, infer=lambda: _infer(work, slide))["infer"]
     said = runs[0].said
     tissue = worker("tissue_px", slide).said["tissue_px"]

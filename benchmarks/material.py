@@ -110,6 +110,12 @@ def virtual_slide(work: Path, name: str, **spec: Any) -> Path:
     return path
 
 
+def sections(work: Path, count: int) -> Path:
+    """A slide of 15 x 15 mm with so many sections of tissue, 2 mm² each."""
+    spec = {"width_um": 15_000.0, "height_um": 15_000.0, "node_um": 1500.0, "node_count": count}
+    return virtual_slide(work, f"15000-15000-1500-{count}", centre_id=2, **spec)
+
+
 def square(work: Path, side_px: int) -> Path:
     """A slide of nothing but tissue at 1 um/px, with a mask that says so: every window is one of nnU-Net's."""
     path = work / "slides" / f"square-{side_px}" / f"square-{side_px}.tif"
