@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uga.errors import UserError
@@ -14,7 +15,6 @@ from uga.stopping import stopping_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 
 def succeed(path: Path) -> None:
@@ -35,6 +35,11 @@ def die(_path: Path) -> None:
 def lack_memory(_path: Path) -> None:
     """Need more memory than there is."""
     raise MemoryError
+
+
+def fill_the_disk(_path: Path) -> None:
+    """Write where there is no room."""
+    Path("/dev/full").write_text("x")
 
 
 def wait(path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,34 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 def test_serving_is_not_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert uga("infer", "--input", tmp_path, "--output", tmp_path / "out", "--serve", "--parallel", 2) == 2
     assert "leave out --parallel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("room_bytes", "code", "sentence"),
+    [
+        (20_000, 1, "a.tif: File too large"),  # for maps; the page of both slides and what failed fit
+        (100, 2, "File too large"),  # for anything
+    ],
+)
+def test_a_disk_that_takes_no_more_is_no_defect(
+    cohort: Path, tmp_path: Path, tiny_model: Path, room_bytes: int, code: int, sentence: str
+) -> None:
+    run = (
+        "import resource, sys; from uga.cli.console import execute; from uga.cli.main import app; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); sys.exit(execute(app, sys.argv[2:]))"
+    )
+    arguments = ("--input", cohort / "in/north", "--output", tmp_path, "--model", tiny_model, "--engine", "torch")
+    done = subprocess.run(
+        [sys.executable, "-c", run, str(room_bytes), "infer", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr.splitlines()[-1 if code == 2 else 0]
+    assert "defect" not in done.stderr
+    assert not list(tmp_path.rglob("*.partial"))
+    assert (tmp_path / "failures.json").exists() == (code == 1)
 
 
 def test_a_cohort_is_ranked_per_centre(cohort: Path) -> None:
@@ -161,9 +191,6 @@ def test_model_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_help_needs_no_torch() -> None:
-    import subprocess  # noqa: PLC0415
-    import sys  # noqa: PLC0415
-
     code = (
         "import sys; from uga.cli.console import execute; from uga.cli.main import app; "
         "execute(app, ['infer', '--help']); sys.exit('torch' in sys.modules)"

@@ -1,9 +1,12 @@
 """Errors told apart by who can mend them."""
 
+import errno
+import os
+
 import pytest
 import torch
 
-from uga.errors import UserError, is_out_of_memory
+from uga.errors import UserError, is_out_of_memory, storage_sentence
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,36 @@ def test_lack_of_memory_has_many_names(error: Exception) -> None:
 )
 def test_other_errors_are_not_lack_of_memory(error: Exception) -> None:
     assert not is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
+def test_storage_that_fails_is_named_with_its_place(number: int) -> None:
+    sentence = storage_sentence(OSError(number, os.strerror(number), "/output/slide/map.tif"))
+    assert sentence is not None
+    assert sentence.startswith(f"{os.strerror(number)} at /output/slide/map.tif; check disk space and permissions")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("1000000 requested and 262112 written"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+        RuntimeError("ITK ERROR: File cannot be written\nReason: No space left on device"),
+    ],
+)
+def test_a_full_disk_has_many_names(error: Exception) -> None:
+    assert storage_sentence(error) == "The disk is full; make room, then start again."
+
+
+def test_torch_says_so_itself() -> None:
+    with pytest.raises((OSError, RuntimeError)) as raised:
+        torch.save(torch.zeros(100_000), "/dev/full")
+    assert storage_sentence(raised.value) is not None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), OSError("broken tile"), ValueError("Disk")],
+)
+def test_other_errors_are_not_the_disks(error: Exception) -> None:
+    assert storage_sentence(error) is None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from uga.errors import ExitCode, UgaError, is_out_of_memory
+from uga.errors import ExitCode, UgaError, is_out_of_memory, storage_sentence
 from uga.memory import return_free_memory
 from uga.model.card import RESEARCH_USE
 from uga.output.files import write_json
@@ -173,6 +173,8 @@ def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
     name = source.path.name
     if is_out_of_memory(error):
         return f"{name}: memory ran out; give the run more memory or use a GPU with more.", ExitCode.SLIDE_FAILED
+    if sentence := storage_sentence(error):
+        return f"{name}: {sentence}", ExitCode.SLIDE_FAILED
     if isinstance(error, OSError) and error.strerror:
         place = error.filename or "the output folder"
         return f"{name}: {error.strerror} at {place}; check disk space and permissions.", ExitCode.SLIDE_FAILED

@@ -3,6 +3,9 @@
 Every message is one sentence a user can act on: it names the file and the remedy.
 """
 
+import errno
+import os
+import re
 from enum import IntEnum
 
 
@@ -58,3 +61,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in text for sign in _LACK_OF_MEMORY)
     )
+
+
+_MENDED_BY_USERS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+)
+_FULL_DISK = re.compile(
+    f"{os.strerror(errno.ENOSPC)}"  # within the texts of libraries that raise errors of their own
+    r"|\d+ requested and \d+ written"  # numpy, of items
+    r"|unexpected pos \d+ vs \d+"  # torch, of a checkpoint
+)
+
+
+def storage_sentence(error: BaseException) -> str | None:
+    """What to tell where a disk is full, read-only or failing, or rights are missing; None for any other error."""
+    if isinstance(error, OSError) and error.errno in _MENDED_BY_USERS:
+        place = f" at {error.filename}" if error.filename else ""
+        return f"{error.strerror}{place}; check disk space and permissions, then start again."
+    if _FULL_DISK.search(str(error)):
+        return "The disk is full; make room, then start again."
+    return None

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from uga.cli.console import configure_logging
-from uga.errors import UgaError, UserError, is_out_of_memory
+from uga.errors import UgaError, UserError, is_out_of_memory, storage_sentence
 from uga.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ def _run(job: Job, sender: Connection) -> None:
     except Exception as error:
         if is_out_of_memory(error):
             sender.send((True, f"{job.name} ran out of memory; {job.remedy}."))
+        elif sentence := storage_sentence(error):
+            sender.send((True, f"{job.name}: {sentence}"))
         else:
             log.exception("%s failed", job.name)
             sender.send((False, f"{type(error).__name__}: {error}"))

@@ -46,7 +46,8 @@ def case():
             time.sleep(0.3)
         elif what != "ok":
             raise {"user": UserError("The input is wrong."), "slide": SlideError("The slide is torn."),
-                   "memory": MemoryError(), "defect": KeyError("x")}[what]
+                   "memory": MemoryError(), "defect": KeyError("x"),
+                   "disk": OSError(28, "No space left on device", "/output/map.tif")}[what]
     finally:
         note("end")
     return ExitCode.OK
@@ -161,6 +162,7 @@ def test_health_is_200_only_once_the_model_is_loaded(scripted: tuple[Server, Pat
         ("user", 400, "The input is wrong."),
         ("slide", 422, "The slide is torn."),
         ("memory", 422, "Memory ran out"),
+        ("disk", 422, "No space left on device at /output/map.tif; check disk space"),
         ("defect", 500, "defect of UGA"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_helpers import die, fail, fail_once, ignore_the_end, lack_memory, succeed, wait, wait_in_order
+from job_helpers import die, fail, fail_once, fill_the_disk, ignore_the_end, lack_memory, succeed, wait, wait_in_order
 from training_helpers import tiny_preset, write_synthetic_dataset
 
 from uga.errors import UserError
@@ -131,6 +131,7 @@ def test_two_processes_train_a_fold_together(tmp_path):
         (fail, "The batch is too large; make it smaller."),
         (die, r"Job 1 was killed \(signal 9\), often for lack of memory"),
         (lack_memory, "Job 1 ran out of memory"),
+        (fill_the_disk, "Job 1: No space left on device"),
     ],
 )
 def test_a_failure_reaches_the_user_and_stops_the_others(tmp_path, failing, message):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from uga.errors import ExitCode, UgaError, is_out_of_memory
+from uga.errors import ExitCode, UgaError, is_out_of_memory, storage_sentence
 from uga.stopping import Stopped, stopping_on_signals
 
 if TYPE_CHECKING:
@@ -32,14 +32,20 @@ def execute(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         sys.stderr.write(f"{stopped}\n")
         return stopped.exit_code
-    except Exception as error:
-        if is_out_of_memory(error):
-            sys.stderr.write("Memory ran out; give the run more memory or use a GPU with more.\n")
-            return ExitCode.SLIDE_FAILED
-        log.exception("unexpected error")
-        sys.stderr.write(f"UGA stopped by a defect of its own ({type(error).__name__}); report it with this log.\n")
-        return ExitCode.DEFECT
+    except Exception as error:  # noqa: BLE001 - nothing may end a command without a sentence
+        code, sentence = _explain(error)
+        sys.stderr.write(f"{sentence}\n")
+        return code
     return int(result) if isinstance(result, int) else ExitCode.OK
+
+
+def _explain(error: Exception) -> tuple[ExitCode, str]:
+    if is_out_of_memory(error):
+        return ExitCode.SLIDE_FAILED, "Memory ran out; give the run more memory or use a GPU with more."
+    if sentence := storage_sentence(error):
+        return ExitCode.BAD_REQUEST, sentence
+    log.error("unexpected error", exc_info=error)
+    return ExitCode.DEFECT, f"UGA stopped by a defect of its own ({type(error).__name__}); report it with this log."
 
 
 def configure_logging() -> None:

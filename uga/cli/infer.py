@@ -193,6 +193,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         from uga.model.arithmetic import find_devices, resolve_arithmetic  # noqa: PLC0415
         from uga.model.ensemble import Ensemble  # noqa: PLC0415
         from uga.model.folder import load_model  # noqa: PLC0415
+        from uga.output.files import check_writable  # noqa: PLC0415
         from uga.output.manifest import clear_outputs  # noqa: PLC0415
         from uga.pipeline import Pipeline  # noqa: PLC0415
         from uga.ranking import check_stride  # noqa: PLC0415
@@ -234,7 +235,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         if output.resolve() == input_.resolve():
             raise UserError(f"{output} is both input and output folder; name another one with --output.")
         slides = find_slides(input_, known_sockets, without=[output])
-        _check_output(output)
+        check_writable(output, "name another with --output")
         log.info("%d slide(s), model %s (%s)", len(slides), verified.name, verified.sha256[:12])
         return slides
 
@@ -268,14 +269,3 @@ def _told(code: ExitCode, output: Path, slides: list[SlideInput]) -> ExitCode:
     if code is not ExitCode.OK and len(slides) > 1:
         sys.stderr.write(f"Some slides failed; {output / 'failures.json'} says why, the others are complete.\n")
     return code
-
-
-def _check_output(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        probe = output / ".uga-write-test.partial"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        msg = f"The output folder {output} cannot be written ({error.strerror}); name another with --output."
-        raise UserError(msg) from error

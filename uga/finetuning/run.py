@@ -30,7 +30,7 @@ from uga.finetuning.training import threads_of_a_fold, train_folds
 from uga.model.card import file_sha256
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model, verify_model
-from uga.output.files import partial_path, sync, write_atomic
+from uga.output.files import check_writable, partial_path, sync, write_atomic
 from uga.output.manifest import installed_versions
 from uga.output.schema import ModelRecord
 from uga.pipeline import Stopwatch
@@ -152,15 +152,7 @@ def _check_output(folder: Path, corrections: Path, parent: Model) -> None:
     place = folder.resolve()
     if place == corrections.resolve() or place.is_relative_to(parent.path.resolve()):
         raise UserError(f"{folder} holds the corrections or the model; name another folder with --output.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = partial_path(folder / ".uga-write-test")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"The output folder {folder} cannot be written ({error.strerror}); name another with --output."
-        ) from error
+    check_writable(folder, "name another with --output")
 
 
 @dataclass

@@ -12,6 +12,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from uga.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -27,6 +29,26 @@ _CHUNK_BYTES = 1 << 20
 def partial_path(path: Path) -> Path:
     """The name ``path`` has while it is being written."""
     return path.with_name(path.name + PARTIAL_SUFFIX)
+
+
+def check_writable(folder: Path, remedy: str) -> None:
+    """Make a folder if it is missing, and try to write in it, before hours are spent on what goes there.
+
+    Args:
+        folder: Of the outputs.
+        remedy: What the user can do, as the end of the sentence.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    probe = partial_path(folder / ".uga-write-test")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.unlink(missing_ok=True)  # a link of that name would be followed
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be written ({error.strerror}); {remedy}.") from error
 
 
 def sync(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from uga.errors import UserError
-from uga.output.files import partial_path
+from uga.output.files import check_writable
 from uga.review.access import TOKEN_PARAMETER, Gate, Tokens
 from uga.review.app import ReviewPage
 from uga.review.pages import gate_pages
@@ -66,7 +66,7 @@ def review(request: ReviewRequest) -> None:
     queue = Queue.find(request.output)
     for problem in queue.problems:
         log.warning("Not shown: %s", problem.reason)
-    _check_writable(request.output)
+    check_writable(request.output, "corrections are saved there, so give it the rights to write")
     page = ReviewPage(ReviewStore(queue), SlideTiles.below(request.slides, without=[request.output]), request.models)
     with _listen(request.host, request.port) as listener:
         port = listener.getsockname()[1]
@@ -113,16 +113,6 @@ def _listen(host: str, port: int) -> socket.socket:
             f"Port {port} of {host} cannot be used ({error.strerror}); name another with --port or --host."
         ) from error
     return listener
-
-
-def _check_writable(folder: Path) -> None:
-    probe = partial_path(folder / ".uga-write-test")
-    try:
-        probe.unlink(missing_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}), so nothing could be saved.") from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from uga.errors import UserError
 from uga.model.importer import WeightsPrecision
+from uga.output.files import check_writable
 from uga.training.cases import Case, Unannotated, read_cohort
 from uga.training.dataset import Dataset, check_cases, preprocess, write_dataset
 from uga.training.environment import NnunetFolders
@@ -107,7 +108,7 @@ def train(request: TrainingRequest, compute: ComputeOptions) -> Model:
     if target.exists() and any(target.iterdir()):
         raise UserError(f"{target} exists already; remove it or name another folder with --output.")
     for folder in (request.output, request.work):
-        _make_writable(folder)
+        check_writable(folder, "name another one")
     cases, held_out, splits = _read(request, compute)
     folds = len(splits) if splits is not None else request.folds or 5
     slots = deal(range(folds), compute.devices, parallel=compute.parallel, devices_per_fold=compute.devices_per_fold)
@@ -177,16 +178,6 @@ def _read(request: TrainingRequest, compute: ComputeOptions) -> tuple[list[Case]
         )
     faults.raise_if_any()
     return cases, held_out, splits
-
-
-def _make_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".uga-write-test.partial"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"The folder {folder} cannot be written ({error.strerror}); name another one.") from error
 
 
 def _loaders(compute: ComputeOptions, slots: Sequence[Slot]) -> int:
