@@ -96,6 +96,12 @@ def test_virtual_slides_from_end_to_end(virtual, tmp_path, capsys):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+def test_a_label_that_no_reference_holds_is_told(virtual, tmp_path, capsys):
+    arguments = ("evaluate", virtual / "out", "--reference", virtual / "slides" / "cohort.csv", "--resamples", 100)
+    assert uga(*arguments, "--output", tmp_path, "--labels", "background=0,1,2 tissue=3 tumour=4") == 0
+    assert "No reference holds tumour; does --labels (background=0,1,2 tissue=3 tumour=4)" in capsys.readouterr().err
+
+
 def test_a_slide_that_only_has_the_name_is_not_taken_for_the_segmented_one(virtual, tmp_path, capsys):
     slides = tmp_path / "slides"
     shutil.copytree(virtual / "slides", slides)
@@ -164,7 +170,7 @@ def test_requests_that_make_no_sense_are_refused_before_any_work(made_up, tmp_pa
 def test_an_output_that_is_a_file_is_named(made_up, tmp_path, capsys):
     (tmp_path / "eval").write_text("notes")
     assert uga(*made_up) == 2
-    assert f"{tmp_path / 'eval'} cannot be made a folder" in capsys.readouterr().err
+    assert f"The folder {tmp_path / 'eval'} cannot be written (File exists)" in capsys.readouterr().err
 
 
 def test_a_run_whose_list_is_gone_is_named(made_up, tmp_path, capsys):

@@ -95,6 +95,7 @@ def evaluate(  # noqa: PLR0913 - each parameter is an option of the command
     from uga.evaluation.records import Settings  # noqa: PLC0415
     from uga.evaluation.slides import SlideEvaluation, SlideFailure, evaluate_each  # noqa: PLC0415
     from uga.evaluation.tables import markdown_table, write_evaluation  # noqa: PLC0415
+    from uga.output.files import check_writable  # noqa: PLC0415
     from uga.training.cases import read_cohort  # noqa: PLC0415
     from uga.training.labels import LabelMapping  # noqa: PLC0415
 
@@ -112,10 +113,7 @@ def evaluate(  # noqa: PLR0913 - each parameter is an option of the command
     if home is not None and all(case.centre != home for case in cases):
         known = ", ".join(sorted({case.centre for case in cases}))
         raise UserError(f"No slide of {reference} is of the centre '{home}'; --home must name one of {known}.")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{output} cannot be made a folder ({error.strerror}); name another one.") from error
+    check_writable(output, "name another one")
     results = list(
         evaluate_each(
             folders,
@@ -130,6 +128,9 @@ def evaluate(  # noqa: PLR0913 - each parameter is an option of the command
     failures = [one for one in results if isinstance(one, SlideFailure)]
     if not slides:
         raise failures[0].error
+    for label in () if all(one.case.lesion == "negative" for one in slides) else slides[0].labels:
+        if not any(one.labels[label].true_positive + one.labels[label].false_negative for one in slides):
+            log.warning("No reference holds %s; does --labels (%s) name its values and classes?", label, labels)
     log.info("%d slides compared; confidence intervals and figures", len(slides))
     evaluation = summarise(slides, settings, failures=failures)
     write_evaluation(output, evaluation, slides)
