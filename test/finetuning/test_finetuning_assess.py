@@ -157,7 +157,7 @@ def test_folds_that_have_moved_together_are_noticed():
 @given(slides=st.lists(st.integers(1, 9), min_size=1, max_size=6), count=st.integers(0, 40), seed=st.integers(0, 9))
 def test_the_guard_looks_at_all_slides(slides, count, seed):
     patches = [
-        LearningPatch(f"{s}_{n}", f"s{s}", "p", 1, None, list, list)
+        LearningPatch(f"{s}_{n}", f"s{s}", "p", "c", 1, None, list, list)
         for s, many in enumerate(slides)
         for n in range(many)
     ]

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from uga.corrections import Correction
-from uga.finetuning.balance import LabelBalance, balance_warnings, balances
+from uga.finetuning.balance import LabelBalance, balance_warnings, balances, centre_warnings
 
 LABELS = {"background": 0, "stroma": 1, "tumour": 2}
 
 
-def correction(before: list[int], after: list[int]) -> Correction:
+def correction(before: list[int], after: list[int], centre: str = "c") -> Correction:
     labels, prediction = (np.array([row], np.uint8) for row in (after, before))
-    return Correction("p", "s", "c", Path("c.png"), "png", Path("i.png"), labels, prediction, "0" * 64)
+    return Correction("p", "s", centre, Path("c.png"), "png", Path("i.png"), labels, prediction, "0" * 64)
 
 
 def test_pixels_are_counted_over_all_corrections_where_they_are_judged() -> None:
@@ -23,6 +23,23 @@ def test_pixels_are_counted_over_all_corrections_where_they_are_judged() -> None
     assert [label for label, balance in found.items() if balance.is_one_sided] == ["tumour"]
     (warning,) = balance_warnings(found)
     assert "take tumour away from 43 % of the judged area, and only 29 % of it are tumour" in warning
+
+
+def test_a_centre_whose_corrections_hold_no_tumour_is_named() -> None:
+    found = centre_warnings(
+        [
+            correction([2, 0], [0, 0], "north"),
+            correction([0, 0], [0, 1], "north"),
+            correction([2, 0], [0, 0], "south"),
+            correction([0, 0], [2, 255], "south"),
+            correction([0, 0], [255, 255], "unknown"),
+        ],
+        LABELS,
+        "tumour",
+    )
+    assert len(found) == 2
+    assert found[0].startswith("No correction of centre north holds tumour, so")
+    assert found[1].startswith("No correction holds tumour, so")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,12 @@ from uga.finetuning.schedule import WarmUpPoly
 from uga.finetuning.splits import deal, make_splits
 
 
-def patch(name: str, slide: str, *, patient: str | None = None, fold: int | None = None) -> LearningPatch:
-    return LearningPatch(name, slide, patient or slide, 1, fold, lambda: np.zeros((1, 1, 3)), lambda: np.zeros((1, 1)))
+def patch(
+    name: str, slide: str, *, patient: str | None = None, centre: str = "c", fold: int | None = None
+) -> LearningPatch:
+    return LearningPatch(
+        name, slide, patient or slide, centre, 1, fold, lambda: np.zeros((1, 1, 3)), lambda: np.zeros((1, 1))
+    )
 
 
 COUNTS = st.lists(st.integers(1, 4), min_size=1, max_size=12)
@@ -44,6 +48,18 @@ def test_no_slide_is_on_both_sides_and_every_patch_is_learned(corrected, old, fo
     assert max(shares) - min(shares) <= 1
     if len(corrected) > 1:
         assert all(held_out[p.name] is not None for p in corrections)
+
+
+@given(counts=st.lists(st.integers(1, 7), min_size=1, max_size=5), folds=st.integers(2, 5), seed=st.integers(0, 99))
+def test_no_fold_holds_out_more_of_a_centre_than_its_part(counts, folds, seed):
+    corrections = [
+        patch(f"{c}_{s}", f"{c}_{s}", centre=f"c{c}") for c, count in enumerate(counts) for s in range(count)
+    ]
+    held_out = deal(corrections, [], folds=folds, seed=seed)
+    for number, count in enumerate(counts):
+        for fold in range(folds):
+            mine = [p for p in corrections if p.centre == f"c{number}" and held_out[p.name] == fold]
+            assert len(mine) <= -(-count // folds)
 
 
 def test_a_single_corrected_slide_is_learned_by_all_folds():

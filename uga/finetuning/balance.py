@@ -1,4 +1,4 @@
-"""Whether corrections are of one kind: they take a label away and hardly hold any."""
+"""Whether corrections are of one kind: they take a label away and hardly hold any, or a centre's hold no tumour."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import NonNegativeInt  # noqa: TC002 - pydantic reads the annotations
 
+from uga.corrections.correction import UNKNOWN_CENTRE
 from uga.output.schema import NOT_JUDGED, Record
 
 if TYPE_CHECKING:
@@ -63,6 +64,24 @@ def balance_warnings(found: Mapping[str, LabelBalance]) -> list[str]:
         for label, balance in found.items()
         if balance.is_one_sided
     ]
+
+
+def centre_warnings(corrections: Sequence[Correction], labels: Mapping[str, int], tumour: str) -> list[str]:
+    """A sentence for each centre whose corrections hold no tumour."""
+    held: dict[str, int] = {}
+    for correction in corrections:
+        pixels = int(np.count_nonzero(correction.labels == labels[tumour]))
+        held[correction.centre] = held.get(correction.centre, 0) + pixels
+    without = [centre for centre, pixels in sorted(held.items()) if not pixels]
+    return [
+        f"No correction{_of(centre)} holds {tumour}, so the new model may come to miss it there: correct patches with "
+        f"{tumour} too."
+        for centre in without
+    ]
+
+
+def _of(centre: str) -> str:
+    return "" if centre == UNKNOWN_CENTRE else f" of centre {centre}"
 
 
 def _share(pixels: int, balance: LabelBalance) -> str:

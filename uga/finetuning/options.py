@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from uga.model.choices import Precision
 
+RECIPE = 2
+"""Goes up when the same options and corrections come to train otherwise, which is another fine-tuning then."""
 WARM_UP_SHARE = 0.1
 """Share of all iterations over which the learning rate rises from zero to its peak."""
 PULL = 50.0
@@ -15,6 +17,10 @@ PULL = 50.0
 
 AdamW moves a weight by about the learning rate, so none gets further away than about 1 / PULL.
 """
+
+
+Triple = tuple[float, float, float]
+"""Of red, green, blue."""
 
 
 class TrainingOptions(BaseModel):
@@ -42,11 +48,44 @@ class TrainingOptions(BaseModel):
     precision: Precision = "fp32"
 
 
+class CorrectionNotes(BaseModel):
+    """What the trainer is told of a correction.
+
+    Attributes:
+        black, white: What 0 and 255 became in each channel of the preprocessed patch.
+        centre: Where it comes from.
+        pixels: Label value -> judged pixels that have it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    black: Triple
+    white: Triple
+    centre: str
+    pixels: dict[int, int]
+
+
+class ReplayNotes(BaseModel):
+    """What the trainer is told of old patches.
+
+    Attributes:
+        black, white: As of corrections; the same for all patches.
+        gains: Patch name -> for each corrected centre the factors of optical density (R, G, B) that give its colours.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    black: Triple
+    white: Triple
+    gains: dict[str, tuple[Triple, ...]]
+
+
 class TrainerSettings(BaseModel):
     """What `FinetuneTrainer` reads from its plans.
 
     Attributes:
-        corrections: Patch names -> (black, white), what 0 and 255 became in each channel of the preprocessed patch.
+        corrections: Names of the corrections, and what is known of them.
+        replay: Of the old patches that can be shown in other colours; None if none can.
         share: Mean share of a batch that is corrections.
         variants: Number of variants of each correction.
         warm_up: Iterations until the peak of the learning rate.
@@ -56,7 +95,8 @@ class TrainerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    corrections: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
+    corrections: dict[str, CorrectionNotes]
+    replay: ReplayNotes | None = None
     share: Annotated[float, Field(gt=0, le=1)]
     variants: Annotated[int, Field(ge=1)]
     warm_up: Annotated[int, Field(ge=0)]

@@ -32,6 +32,7 @@ class LearningPatch:
         name: Unique, safe in file names.
         slide: Its slide; patches of one slide are on one side of every split.
         patient: Whose slide, as far as is known; the slide otherwise.
+        centre: Where the slide comes from, as its source says.
         pixels: How many it has.
         fold: The fold that must not learn from it, as stated by its source; None where nothing is stated.
         read_image: Gives RGB uint8 (h, w, 3).
@@ -41,6 +42,7 @@ class LearningPatch:
     name: str
     slide: str
     patient: str
+    centre: str
     pixels: int
     fold: int | None
     read_image: Callable[[], UInt8]
@@ -54,6 +56,7 @@ def correction_patches(corrections: Sequence[Correction]) -> tuple[LearningPatch
             name=f"correction_{number:03d}",
             slide=correction.slide_id,
             patient=correction.slide_id,
+            centre=correction.centre,
             pixels=correction.labels.size,
             fold=None,
             read_image=correction.read_image,
@@ -83,6 +86,7 @@ def pack_patches(pack: Pack, model: Model) -> tuple[LearningPatch, ...]:
             name=f"{pack.index.purpose}_{item.name}",
             slide=item.case,
             patient=item.patient,
+            centre=item.centre,
             pixels=item.size_px**2,
             fold=item.fold,
             read_image=partial(pack.read_image, item),

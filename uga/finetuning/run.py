@@ -17,10 +17,11 @@ from pydantic import ValidationError
 from uga import __version__
 from uga.corrections import read_corrections
 from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory
-from uga.finetuning.balance import balance_warnings, balances
+from uga.finetuning.balance import balance_warnings, balances, centre_warnings
 from uga.finetuning.comparison import Rivals, judge, subset
 from uga.finetuning.dataset import DATASET_NAME, prepare, work_plans
 from uga.finetuning.findings import OldPatches, gather
+from uga.finetuning.options import RECIPE
 from uga.finetuning.patches import correction_patches, pack_patches
 from uga.finetuning.release import assemble, note_guard, provenance, write_archive
 from uga.finetuning.report import REPORT_HTML, REPORT_JSON, write_reports
@@ -192,7 +193,10 @@ class _Run:
         held_out = deal(corrected, replay, folds=len(parent.folds), seed=request.training.seed)
         _tell(corrected, replay, held_out)
         balance = balances(self.corrections.used, parent.labels)
-        for warning in balance_warnings(balance):
+        for warning in (
+            *balance_warnings(balance),
+            *centre_warnings(self.corrections.used, parent.labels, parent.tumour_label),
+        ):
             log.warning("%s", warning)
         self._open_work_folder()
         dataset = Dataset(DATASET_NAME, NnunetFolders(self._work))
@@ -264,6 +268,7 @@ class _Run:
         pack = () if self.replay_pack is None else self.replay_pack.files()
         content = {
             "uga": __version__,
+            "recipe": RECIPE,
             "parent": self.parent.sha256,
             "corrections": [correction.sha256 for correction in self.corrections.used],
             "replay": [file_sha256(file) for file in pack],

@@ -21,8 +21,9 @@ def deal(
     """Patch name -> the fold that must not learn from it; None if all folds may.
 
     Replayed patches stay with the fold that validated them when the parent was trained; where that is not stated, their
-    patients are dealt. Corrected slides are dealt one by one, so a fold holds out as many as any other, give or take
-    one. A single corrected slide is dealt to no fold: held out of one, it would leave that fold of the ensemble behind.
+    patients are dealt. Corrected slides are dealt one by one, centre after centre, so a fold holds out as many as any
+    other, of each centre too, give or take one. A single corrected slide is dealt to no fold: held out of one, it would
+    leave that fold of the ensemble behind.
 
     Args:
         corrections: Patches of the corrected slides.
@@ -42,11 +43,12 @@ def deal(
                 if fold_of.setdefault(group, patch.fold) != patch.fold:
                     raise UserError(f"The replay has '{group}' in two folds; a slide or patient must be in one.")
     unstated = {patch.patient for patch in replay if patch.fold is None and slide_of[patch.name] not in fold_of}
-    fold_of |= _dealt(unstated - fold_of.keys(), folds, seed)
+    fold_of |= _dealt([unstated - fold_of.keys()], folds, seed)
     fold_of |= {slide_of[patch.name]: fold_of[patch.patient] for patch in replay if slide_of[patch.name] not in fold_of}
-    slides = {slide_of[patch.name] for patch in corrections}
-    new = slides - fold_of.keys()
-    fold_of |= dict.fromkeys(new) if len(slides) == 1 else _dealt(new, folds, seed)
+    centre_of = {slide_of[patch.name]: patch.centre for patch in corrections}
+    new = centre_of.keys() - fold_of.keys()
+    by_centre = [{slide for slide in new if centre_of[slide] == centre} for centre in sorted({*centre_of.values()})]
+    fold_of |= dict.fromkeys(new) if len(centre_of) == 1 else _dealt(by_centre, folds, seed)
     return {name: fold_of[slide] for name, slide in slide_of.items()}
 
 
@@ -66,7 +68,8 @@ def make_splits(held_out: Mapping[str, int | None], *, folds: int) -> list[Split
     ]
 
 
-def _dealt(groups: set[str], folds: int, seed: int) -> dict[str, int | None]:
-    ordered = sorted(groups)
-    random.Random(seed).shuffle(ordered)  # noqa: S311 - a shuffle, not a secret
+def _dealt(sets: Sequence[set[str]], folds: int, seed: int) -> dict[str, int | None]:
+    """Round the folds, set after set, each in an order of its own."""
+    rng = random.Random(seed)  # noqa: S311 - a shuffle, not a secret
+    ordered = [group for groups in sets for group in rng.sample(sorted(groups), len(groups))]
     return {group: index % folds for index, group in enumerate(ordered)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -109,6 +110,11 @@ class FinetuneTrainer(UgaTrainer):
             foreground_labels=labels.foreground_labels,
             ignore_label=labels.ignore_label,
         )
+        for transform in transforms.transforms:
+            if isinstance(transform, SpatialTransform):
+                transform.padding_value_seg = (
+                    labels.ignore_label
+                )  # what a turned crop lacks is tissue that nobody judged
         training, held_out = self.get_tr_and_val_datasets()
         if not held_out.identifiers:
             held_out = training
@@ -128,7 +134,8 @@ class FinetuneTrainer(UgaTrainer):
                 )
                 for name in settings.corrections
             },
-            points=settings.corrections,
+            notes=settings.corrections,
+            replay=settings.replay,
             share=settings.share,
             ignore_label=labels.ignore_label,
             **common,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
 from uga import __version__
-from uga.finetuning.options import TrainingOptions  # noqa: TC001 - pydantic reads the annotations
+from uga.finetuning.options import RECIPE, TrainingOptions
 from uga.model.card import RESEARCH_USE
 from uga.output.files import sha256_file, write_json
 from uga.output.schema import (
@@ -165,6 +165,7 @@ class Identifier:
             "patches": chosen,
             "patch_px": self._config.query.patch_px,
             "unsure_um": self._config.query.unsure_um,
+            "recipe": RECIPE,
             "finetuning": self._config.finetuning.options(key.seed, self._precision).model_dump(mode="json"),
         }
         return _sha256(content)
