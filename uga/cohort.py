@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from uga.errors import ExitCode, UgaError, is_out_of_memory, storage_sentence
@@ -22,7 +24,6 @@ from uga.slide import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from uga.inputs import SlideInput
     from uga.output.report import Provenance
@@ -123,6 +124,24 @@ def open_run(slides: Sequence[SlideInput], output: Path) -> list[Task]:
         )
         for number, source in enumerate(slides, start=1)
     ]
+
+
+def clear_run(slides: Sequence[SlideInput], output: Path) -> None:
+    """Removes what a run over these slides wrote, and folders that are empty then; whatever else lies there stays.
+
+    Raises:
+        UserError: a package holds a correction.
+    """
+    clear_outputs(output)
+    if len(slides) > 1:
+        for folder in (output / slide.slide_id for slide in slides):
+            clear_outputs(folder)
+            for path, _, _ in os.walk(folder, topdown=False):
+                if not any(os.scandir(path)):
+                    Path(path).rmdir()
+        for name in (DEFAULT_LAYOUT.ranked_patches, REPORT_FILE):
+            (output / name).unlink(missing_ok=True)
+    write_failures(output, ())
 
 
 def process(tasks: Iterable[Task], pipeline: Pipeline, report: Callable[[Outcome], None]) -> Outcome:

@@ -284,6 +284,12 @@ def test_three_cases_with_the_real_pipeline(tmp_path: Path, tiny_model: Path) ->
     memory = []
     with serving(command) as server:
         server.wait_for("ready")
+        source.mkdir()
+        for name in ("one", "two"):
+            write_tiff(source / f"{name}.tif", tissue_like(320, 300, seed=9))
+        assert server.ask("POST", "/invoke")[0] == 201
+        assert {path.name for path in output.iterdir()} == {"one", "two", "ranked-patches.json", "report.html"}
+        (output / "notes.txt").write_text("a user's")
         for number, (name, size) in enumerate((("a", 500), ("b", 620), ("broken", 0), ("c", 560))):
             if name == "broken":
                 put_case(source, name, 300, number)
@@ -293,10 +299,13 @@ def test_three_cases_with_the_real_pipeline(tmp_path: Path, tiny_model: Path) ->
                 assert server.last_error("broken.tif")
                 assert not list((output / "images").rglob("*.tif"))
                 assert not (output / "manifest.json").exists()
+                assert (output / "notes.txt").exists()
                 continue
             put_case(source, name, size, number)
             assert server.ask("POST", "/invoke")[0] == 201
             assert json.loads((output / "manifest.json").read_text())["input"]["id"] == name
+            assert not (output / "one").exists()
+            assert not (output / "two").exists()
             check_importable(output / "images" / "segmentation", segments=frozenset({0, 1, 2}))
             shutil.rmtree(output / "images" / "segmentation-imported")
             assert not (output / "failures.json").exists()

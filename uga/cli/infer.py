@@ -188,13 +188,12 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     with lasting():
         import torch  # noqa: PLC0415
 
-        from uga.cohort import run_cohort  # noqa: PLC0415
+        from uga.cohort import clear_run, run_cohort  # noqa: PLC0415
         from uga.inputs import find_slides  # noqa: PLC0415
         from uga.model.arithmetic import find_devices, resolve_arithmetic  # noqa: PLC0415
         from uga.model.ensemble import Ensemble  # noqa: PLC0415
         from uga.model.folder import load_model  # noqa: PLC0415
         from uga.output.files import check_writable  # noqa: PLC0415
-        from uga.output.manifest import clear_outputs  # noqa: PLC0415
         from uga.pipeline import Pipeline  # noqa: PLC0415
         from uga.ranking import check_stride  # noqa: PLC0415
         from uga.recipe import Recipe  # noqa: PLC0415
@@ -245,10 +244,11 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
 
     def prepare() -> Callable[[], ExitCode]:
         pipeline = load()
+        slides: list[SlideInput] = []
 
         def case() -> ExitCode:
-            clear_outputs(output)  # whatever becomes of this case, nobody shall find the last one's results
-            slides = find()
+            clear_run(slides, output)  # whatever becomes of this case, nobody shall find the last one's results
+            slides[:] = find()
             return _told(run_cohort(slides, output, pipeline), output, slides)
 
         return case
