@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from uga.errors import ExitCode, UgaError, is_out_of_memory, storage_sentence
+from uga.errors import ExitCode, UgaError, gpu_sentence, is_out_of_memory, storage_sentence
 from uga.memory import return_free_memory
 from uga.model.card import RESEARCH_USE
 from uga.output.files import write_json
@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 FAILURES_FILE = "failures.json"
 _THUMBNAIL_PX = 512
 _FAULTS_IN_A_ROW = 2
-_NOT_BEGUN = "not begun, since two slides in a row met a defect; see the log, then start again to go on."
+_NOT_BEGUN = (
+    "not begun, since two slides in a row failed through no fault of theirs; see the log, then start again to go on."
+)
 
 
 class FailureRecord(Record):
@@ -173,7 +175,7 @@ def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
     name = source.path.name
     if is_out_of_memory(error):
         return f"{name}: memory ran out; give the run more memory or use a GPU with more.", ExitCode.SLIDE_FAILED
-    if sentence := storage_sentence(error):
+    if sentence := storage_sentence(error) or gpu_sentence(error):
         return f"{name}: {sentence}", ExitCode.SLIDE_FAILED
     if isinstance(error, OSError) and error.strerror:
         place = error.filename or "the output folder"

@@ -63,6 +63,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+_OUR_OWN = "device-side assert"  # an index out of range, for instance
+_EXECUTION_FAILED = "_STATUS_EXECUTION_FAILED"  # cuBLAS and cuDNN
+
+
+def gpu_sentence(error: BaseException) -> str | None:
+    """What to tell where a GPU fails through no fault of ours: busy, broken, without kernels; None for other errors."""
+    text = str(error)
+    # torch's class by its name: what catches errors should not wait for the import of torch.
+    is_gpus = any(each.__name__ == "AcceleratorError" for each in type(error).__mro__) or (
+        isinstance(error, RuntimeError) and _EXECUTION_FAILED in text
+    )
+    if not is_gpus or _OUR_OWN in text or is_out_of_memory(error):
+        return None
+    reason = text.partition("\n")[0].rstrip(".")
+    return (
+        f"The GPU failed ({reason}); leave it out with CUDA_VISIBLE_DEVICES or use the CPU (--device cpu; uga train "
+        "and uga simulate: --devices cpu)."
+    )
+
+
 _MENDED_BY_USERS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 )

@@ -9,7 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_helpers import die, fail, fail_once, fill_the_disk, ignore_the_end, lack_memory, succeed, wait, wait_in_order
+from job_helpers import (
+    abort,
+    die,
+    fail,
+    fail_once,
+    fill_the_disk,
+    ignore_the_end,
+    lack_memory,
+    lose_the_gpu,
+    succeed,
+    wait,
+    wait_in_order,
+)
 from training_helpers import tiny_preset, write_synthetic_dataset
 
 from uga.errors import UserError
@@ -130,6 +142,8 @@ def test_two_processes_train_a_fold_together(tmp_path):
     [
         (fail, "The batch is too large; make it smaller."),
         (die, r"Job 1 was killed \(signal 9\), often for lack of memory"),
+        (abort, r"Job 1 was killed \(signal 6\), often a fault of the GPU"),
+        (lose_the_gpu, r"Job 1: The GPU failed \(CUDA error: unspecified launch failure\); leave it out"),
         (lack_memory, "Job 1 ran out of memory"),
         (fill_the_disk, "Job 1: No space left on device"),
     ],
