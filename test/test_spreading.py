@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,6 +111,18 @@ def test_a_sick_worker_leaves_the_slides_to_the_others(spread) -> None:
     assert code == ExitCode.DEFECT
     assert len(failures) == 2
     assert all("a defect of UGA stopped this slide (RuntimeError)" in error for error in failures.values())
+
+
+def test_a_full_gpu_takes_two_slides_and_no_more(tmp_path: Path, slides: Path, tiny_model: Path, monkeypatch) -> None:
+    def lack_memory(*_: object) -> bool:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(spreading, "Ensemble", lambda *_, device, **__: SimpleNamespace(device=device))
+    monkeypatch.setattr(spreading, "Pipeline", lambda ensemble, _: SimpleNamespace(ensemble=ensemble, run=lack_memory))
+    tasks, shared = open_run(find_slides(slides), tmp_path), spreading._Shared(tmp_path)
+    spreading._work(Worker("cuda:0", (REFERENCE,)), 0, tasks, tiny_model, OPTIONS, shared)
+    assert [shared.taker(number) for number in range(len(tasks))] == [0, 0, None, None, None]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a device that cannot be used")

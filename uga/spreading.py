@@ -150,4 +150,4 @@ def _work(
     with stopping_on_signals():
         ensemble = Ensemble(load_model(model), device=device, choices=worker.choices, mirroring=options.mirroring)
         mine = (task for position, task in enumerate(tasks) if shared.take(position, number))
-        process(mine, Pipeline(ensemble, options), lambda so_far: shared.report(number, so_far))
+        process(mine, Pipeline(ensemble, options), lambda so_far: shared.report(number, so_far), beside_others=True)
