@@ -261,7 +261,7 @@ class EagerGraph:
 
 def as_on_a_gpu(model, monkeypatch, graph):
     engine = make_engine(Arithmetic("torch", "bf16"), model, (0, 1), CPU)
-    engine._graphs = {}
+    engine._records, engine._graphs = True, {}
     monkeypatch.setattr(torch_engine, "_Graph", graph)
     return engine
 
@@ -295,6 +295,31 @@ def test_too_little_memory_for_a_graph_costs_speed_only(folders, monkeypatch, ca
         assert torch.equal(engine.logits(windows(2)), expected)
     assert len(attempts) == 1
     assert "too little memory" in caplog.text
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_released_graphs_are_gone_and_smaller_ones_are_recorded(folders, monkeypatch, given_up):
+    monkeypatch.setattr(EagerGraph, "made", [], raising=False)
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(engine._graphs)))
+    engine = as_on_a_gpu(folders["plain", "batch"], monkeypatch, EagerGraph)
+    engine.logits(windows(4))
+    if given_up:
+        engine._graphs = None
+    engine.release()
+    assert emptied == [0]
+    for _ in range(2):
+        engine.logits(windows(2))
+    assert [graph.beside for graph in EagerGraph.made] == [None, None]
+    assert [size[0] for size in engine._graphs] == [2]
+
+
+def test_an_engine_without_graphs_has_none_to_release(folders):
+    for arithmetic in (REFERENCE, Arithmetic("openvino", "fp32")) if has_openvino() else (REFERENCE,):
+        engine = make_engine(arithmetic, folders["plain", "batch"], (0,), CPU)
+        expected = engine.logits(windows(2)).clone()
+        engine.release()
+        assert torch.equal(engine.logits(windows(2)), expected)
 
 
 def test_another_failure_of_a_recording_is_not_hidden(folders, monkeypatch):

@@ -45,7 +45,8 @@ class TorchEngine:
         for network in self._networks:
             network.to(memory_format=self._layout)  # type: ignore[call-overload] # missing in torch's stubs
         # fp32 is what the others are held against, so nothing clever happens there.
-        self._graphs: dict[torch.Size, _Graph] | None = {} if device.type == "cuda" and precision != "fp32" else None
+        self._records = device.type == "cuda" and precision != "fp32"
+        self._graphs: dict[torch.Size, _Graph] | None = {} if self._records else None
         if device.type == "cuda":
             _set_up_cudnn(precision)
 
@@ -55,6 +56,11 @@ class TorchEngine:
         if self._graphs is not None and batch.shape not in self._graphs:
             self._graphs = self._recorded(batch, self._graphs)
         return self._run(batch) if self._graphs is None else self._graphs[batch.shape](batch)
+
+    def release(self) -> None:
+        """See `Engine`; recordings that were given up are tried again for smaller batches."""
+        self._graphs = {} if self._records else None
+        torch.cuda.empty_cache()
 
     def _recorded(self, batch: torch.Tensor, graphs: dict[torch.Size, _Graph]) -> dict[torch.Size, _Graph] | None:
         """The graphs with one more, for the shape of this batch; None where there is too little memory for it."""
