@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -295,6 +296,78 @@ def test_too_little_memory_for_a_graph_costs_speed_only(folders, monkeypatch, ca
         assert torch.equal(engine.logits(windows(2)), expected)
     assert len(attempts) == 1
     assert "too little memory" in caplog.text
+
+
+class FakeCuda:
+    """Stands for `torch.cuda`: runs take so many bytes for each window, and so many are free when a run is over."""
+
+    def __init__(self, window_bytes, free_bytes):
+        self.window_bytes, self.free_bytes = window_bytes, free_bytes
+        self.peak, self.cached, self.recorded = 0, True, []
+
+    def run(self, batch):
+        self.cached, self.peak = True, max(self.peak, 100 + self.window_bytes * len(batch))
+        return batch
+
+    def empty_cache(self):
+        self.cached = False
+
+    def mem_get_info(self):
+        return 0 if self.cached else self.free_bytes, 1 << 40
+
+    def reset_peak_memory_stats(self):
+        self.peak = 100
+
+    def memory_allocated(self):
+        return 100
+
+    def max_memory_allocated(self):
+        return self.peak
+
+    def graph(self, recording, *, pool, capture_error_mode):
+        self.recorded.append(pool)
+        return nullcontext()
+
+    def stream(self, _):
+        return nullcontext()
+
+    def Stream(self):  # noqa: N802 - torch's name
+        return SimpleNamespace(wait_stream=lambda _: None)
+
+    current_stream = Stream
+
+    def CUDAGraph(self):  # noqa: N802
+        return SimpleNamespace(pool=lambda: "pool of the first")
+
+
+@pytest.mark.parametrize(("free_bytes", "recorded"), [(2399, 0), (2400, 1)])
+def test_a_recording_for_which_there_is_too_little_memory_is_not_begun(monkeypatch, free_bytes, recorded):
+    cuda = FakeCuda(1000, free_bytes)
+    cuda.peak = 1 << 40  # of the search for kernels, or of what else ran before
+    monkeypatch.setattr(torch, "cuda", cuda)
+    with nullcontext() if recorded else pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        torch_engine._Graph(cuda.run, windows(2), beside=None)
+    assert cuda.recorded == [None] * recorded
+
+
+def test_a_recording_beside_a_larger_one_needs_no_memory_of_its_own(monkeypatch):
+    cuda = FakeCuda(1000, 1 << 20)
+    monkeypatch.setattr(torch, "cuda", cuda)
+    first = torch_engine._Graph(cuda.run, windows(4), beside=None)
+    cuda.free_bytes = 0
+    torch_engine._Graph(cuda.run, windows(3), beside=first)
+    assert cuda.recorded == [None, "pool of the first"]
+    with pytest.raises(torch.OutOfMemoryError):
+        torch_engine._Graph(cuda.run, windows(5), beside=first)
+
+
+def test_graphs_are_recorded_beside_the_largest(folders, monkeypatch):
+    monkeypatch.setattr(EagerGraph, "made", [], raising=False)
+    engine = as_on_a_gpu(folders["plain", "batch"], monkeypatch, EagerGraph)
+    for count in (1, 4, 3):
+        engine.logits(windows(count))
+    one, four, three = EagerGraph.made
+    assert (one.beside, four.beside, three.beside) == (None, one, four)
 
 
 @pytest.mark.parametrize("given_up", [False, True])
