@@ -159,7 +159,7 @@ def test_a_run_without_any_worker_is_refused(tmp_path: Path, slides: Path, tiny_
                 find_slides(slides),
                 tmp_path / "out",
                 Recipe(model, model.folds, OPTIONS),
-                workers_on(("cpu",), (REFERENCE,), parallel=2),
+                workers_on(("cpu",), OPTIONS, parallel=2),
             )
     finally:
         weights.write_bytes(original)
@@ -167,8 +167,22 @@ def test_a_run_without_any_worker_is_refused(tmp_path: Path, slides: Path, tiny_
 
 def test_workers_share_a_cpu_but_not_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     choices = (REFERENCE,)
-    assert workers_on(("cpu",), choices, parallel=3) == [Worker("cpu", choices, 2)] * 3
-    assert workers_on(("cpu",), choices, parallel=1) == [Worker("cpu", choices)]
-    gpus = workers_on(("cuda:0", "cuda:1"), choices, parallel=1)
+    assert workers_on(("cpu",), OPTIONS, parallel=3) == [Worker("cpu", choices, 2)] * 3
+    assert workers_on(("cpu",), OPTIONS, parallel=1) == [Worker("cpu", choices)]
+    gpus = workers_on(("cuda:0", "cuda:1"), OPTIONS, parallel=1)
     assert [(worker.device, worker.threads) for worker in gpus] == [("cuda:0", None), ("cuda:1", None)]
+
+
+def test_each_gpu_computes_in_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: ((8, 0), (7, 5))[device.index])
+    workers = workers_on(("cuda:0", "cuda:1"), RunOptions(engine="auto", precision="auto"), parallel=2)
+    assert [(worker.device, str(worker.choices[0])) for worker in workers] == [
+        ("cuda:0", "torch bf16"),
+        ("cuda:0", "torch bf16"),
+        ("cuda:1", "torch fp16"),
+        ("cuda:1", "torch fp16"),
+    ]
+    with pytest.raises(UserError, match="cuda:1 has no bf16; use --precision fp16 or fp32"):
+        workers_on(("cuda:0", "cuda:1"), RunOptions(precision="bf16"), parallel=1)

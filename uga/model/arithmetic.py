@@ -117,7 +117,7 @@ def _precisions(choice: PrecisionChoice, device: torch.device) -> tuple[Precisio
         return (choice,)
     has_bf16 = torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
     if choice == "bf16" and not has_bf16:
-        raise UserError("This GPU has no bf16; use --precision fp16 or fp32.")
+        raise UserError(f"{device} has no bf16; use --precision fp16 or fp32.")
     if choice == "auto":
         return ("bf16" if has_bf16 else "fp16", "fp32")
     return (choice,)
