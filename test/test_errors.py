@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from uga.errors import UserError, gpu_sentence, is_out_of_memory, storage_sentence
+from uga.errors import UserError, gpu_sentence, is_out_of_memory, lacks_kernel, storage_sentence
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,12 @@ def test_torch_says_so_itself() -> None:
 )
 def test_other_errors_are_not_the_disks(error: Exception) -> None:
     assert storage_sentence(error) is None
+
+
+def test_a_missing_kernel_is_told_from_other_lack_of_memory() -> None:
+    assert lacks_kernel(RuntimeError("GET was unable to find an engine to execute this computation"))
+    assert not lacks_kernel(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not lacks_kernel(MemoryError())
 
 
 ILLEGAL = torch.AcceleratorError(

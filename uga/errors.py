@@ -44,11 +44,12 @@ class SpacingError(SlideError):
     """The slide's pixel size is missing or implausible, or too coarse for the model."""
 
 
+_NO_ENGINE = "unable to find an engine to execute this computation"
 _LACK_OF_MEMORY = (
     "out of memory",
     "allocate memory",
     "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
-    "unable to find an engine to execute this computation",  # cuDNN, where no kernel's workspace fits
+    _NO_ENGINE,  # cuDNN, where no kernel's workspace fits
     "bad_alloc",  # OpenVINO
     "ailed to allocate",  # OpenVINO, for the weights of a network
     "Resource temporarily unavailable",  # OpenVINO again, where there is no room for another thread's stack
@@ -61,6 +62,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in text for sign in _LACK_OF_MEMORY)
     )
+
+
+def lacks_kernel(error: BaseException) -> bool:
+    """Whether cuDNN found no kernel: too little memory for any, or none for this GPU and precision; it does not say."""
+    return isinstance(error, RuntimeError) and _NO_ENGINE in str(error)
 
 
 _OUR_OWN = "device-side assert"  # an index out of range, for instance

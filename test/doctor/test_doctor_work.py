@@ -92,7 +92,12 @@ def spoilt(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"), [("overflow", "overflows"), (RuntimeError("no such kernel"), r"does not work here \(no such")]
+    ("fault", "words"),
+    [
+        ("overflow", "overflows"),
+        (RuntimeError("no such kernel"), r"does not work here \(no such"),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), r"does not work here \(GET"),
+    ],
 )
 def test_one_arithmetic_that_fails_is_noted_and_the_next_one_taken(spoilt, slides, tiny_model, fault, words):
     spoilt({TWO[0]: fault})

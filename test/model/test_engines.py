@@ -86,14 +86,16 @@ class FakeEngine:
         share: of the pixels that get another class.
         seconds: of the first run, and of those after it.
         broken: whether it fails.
+        words: how it fails.
     """
 
-    def __init__(self, real, clock, *, share=0.0, seconds=(1, 1), broken=False):
+    def __init__(self, real, clock, *, share=0.0, seconds=(1, 1), broken=False, words="no such kernel"):
         self.real, self.clock, self.share, self.seconds, self.broken = real, clock, share, seconds, broken
+        self.words = words
 
     def logits(self, batch):
         if self.broken:
-            raise RuntimeError("no such kernel")
+            raise RuntimeError(self.words)
         self.clock.now += self.seconds[0]
         self.seconds = self.seconds[1], self.seconds[1]
         logits = self.real.logits(batch)
@@ -218,6 +220,21 @@ def test_memory_that_runs_out_is_not_taken_for_a_missing_kernel(with_engines, mo
     monkeypatch.setattr(ensemble._engine, "logits", no_memory)
     with pytest.raises(RuntimeError, match="out of memory"):
         ensemble.settle(windows())
+
+
+NO_ENGINE = {"broken": True, "words": "GET was unable to find an engine to execute this computation"}
+
+
+def test_a_precision_that_cudnn_has_no_kernel_for_is_passed_over(with_engines, caplog):
+    ensemble = with_engines({FAST: NO_ENGINE, SLOW: {}})
+    ensemble.settle(windows())
+    assert (ensemble.arithmetic, ensemble.agreement) == (SLOW, 1.0)
+    assert "openvino bf16 does not work here (GET was unable to find an engine" in caplog.text
+
+
+def test_without_another_choice_it_is_raised(with_engines):
+    with pytest.raises(RuntimeError, match="unable to find an engine"):
+        with_engines({FAST: NO_ENGINE}, choices=(FAST,)).settle(windows())
 
 
 @needs_openvino

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from uga.doctor.finding import failed, fine, guarded, note
-from uga.errors import UserError, is_out_of_memory
+from uga.errors import UserError, is_out_of_memory, lacks_kernel
 from uga.inputs import find_slides
 from uga.model.arithmetic import resolve_arithmetic
 from uga.model.ensemble import Ensemble
@@ -60,7 +60,7 @@ class Trial:
             try:
                 seconds = self._window_s(model, arithmetic)
             except RuntimeError as error:
-                if is_out_of_memory(error):
+                if is_out_of_memory(error) and not lacks_kernel(error):
                     raise UserError(f"Memory ran out with {model.name} in {arithmetic}; it takes more.") from error
                 yield note(f"{arithmetic} does not work here ({error}).")
                 continue

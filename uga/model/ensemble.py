@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from uga.errors import ModelError, UserError, is_out_of_memory
+from uga.errors import ModelError, UserError, is_out_of_memory, lacks_kernel
 from uga.model.arithmetic import REFERENCE, Arithmetic
 from uga.model.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from uga.model.engine import make_engine
@@ -238,7 +238,7 @@ class Ensemble:
             self._engine.logits(batch)  # the first run is no measure
             logits, seconds = _timed(self._engine, batch)
         except RuntimeError as error:
-            if is_out_of_memory(error) or len(self._choices) == 1:
+            if len(self._choices) == 1 or (is_out_of_memory(error) and not lacks_kernel(error)):
                 raise
             log.warning("%s does not work here (%s).", self.arithmetic, error)
             return None
