@@ -32,6 +32,16 @@ def die(_path: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def abort(_path: Path) -> None:
+    """End as a library does that finds itself broken."""
+    os.abort()
+
+
+def lose_the_gpu(_path: Path) -> None:
+    """Fail as torch does on a GPU that has failed; torch is not imported for it."""
+    raise type("AcceleratorError", (RuntimeError,), {})("CUDA error: unspecified launch failure\nSearch for it.")
+
+
 def lack_memory(_path: Path) -> None:
     """Need more memory than there is."""
     raise MemoryError

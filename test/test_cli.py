@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import typer
 from model_helpers import make_trained_folder
 from slide_files import write_tiff
 from test_process import tissue_like
@@ -42,6 +44,18 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 def test_serving_is_not_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert uga("infer", "--input", tmp_path, "--output", tmp_path / "out", "--serve", "--parallel", 2) == 2
     assert "leave out --parallel" in capsys.readouterr().err
+
+
+def test_a_gpu_that_fails_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    failing = typer.Typer()
+
+    @failing.command()
+    def fail() -> None:
+        raise torch.AcceleratorError("CUDA error: all CUDA-capable devices are busy or unavailable\nSearch for it.")
+
+    assert execute(failing, []) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("The GPU failed (CUDA error: all CUDA-capable devices are busy or unavailable);")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from uga.pipeline import Pipeline
 MADE, SKIPPED = True, False
 SICK = RuntimeError("CUDA error: unspecified launch failure")
 TORN, DENIED = SlideError("torn.tif is torn."), PermissionError(13, "Permission denied", "/out")
+ILL = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 LARGE = torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -27,7 +28,9 @@ def slides(count: int) -> list[SlideInput]:
     return [SlideInput(Path(f"slide{number}.tif"), f"slide{number}", f"slide{number}") for number in range(count)]
 
 
-def outcome_of(*endings: bool | Exception) -> tuple[Outcome, list[str]]:
+def outcome_of(
+    *endings: bool | Exception, device: str = "cpu", beside_others: bool = False
+) -> tuple[Outcome, list[str]]:
     """What becomes of slides that end like this, and those that are left."""
     left = list(endings)
 
@@ -38,7 +41,8 @@ def outcome_of(*endings: bool | Exception) -> tuple[Outcome, list[str]]:
         return ending
 
     tasks = [Task(source, Path("out"), source.slide_id) for source in slides(len(endings))]
-    outcome = process(tasks, SimpleNamespace(run=run), lambda _: None)
+    pipeline = SimpleNamespace(run=run, ensemble=SimpleNamespace(device=torch.device(device)))
+    outcome = process(tasks, pipeline, lambda _: None, beside_others=beside_others)
     return outcome, [task.source.slide_id for task in outcome.missing(tasks)]
 
 
@@ -49,9 +53,10 @@ def outcome_of(*endings: bool | Exception) -> tuple[Outcome, list[str]]:
         ((MADE, SICK, SKIPPED, SICK, MADE, MADE), ["slide4", "slide5"]),
         ((SICK, MADE, SICK, MADE), []),
         ((SICK, TORN, SICK, MADE), []),
+        ((ILL, ILL, MADE), ["slide2"]),
         ((TORN, TORN, DENIED, DENIED, LARGE, LARGE, MemoryError(), MADE), []),
     ],
-    ids=["two", "skipped-between", "made-between", "own-between", "own"],
+    ids=["two", "skipped-between", "made-between", "own-between", "gpu", "own"],
 )
 def test_no_more_are_begun_after_two_faults_in_a_row(endings, left) -> None:
     outcome, found = outcome_of(*endings)
@@ -59,6 +64,30 @@ def test_no_more_are_begun_after_two_faults_in_a_row(endings, left) -> None:
     begun = endings[: len(endings) - len(left)]
     assert len(outcome.finished) == sum(isinstance(ending, bool) for ending in begun)
     assert outcome.code == (ExitCode.DEFECT if SICK in endings else ExitCode.SLIDE_FAILED)
+
+
+@pytest.mark.parametrize(
+    ("device", "beside_others", "lack", "left"),
+    [
+        ("cuda", True, LARGE, ["slide3"]),
+        ("cuda", False, LARGE, []),  # nobody else would take them
+        ("cuda", True, MemoryError(), []),  # of the host
+        ("cpu", True, LARGE, []),
+    ],
+)
+def test_a_full_gpu_leaves_the_slides_to_the_others(device, beside_others, lack, left) -> None:
+    outcome, found = outcome_of(MADE, lack, lack, MADE, device=device, beside_others=beside_others)
+    assert found == left
+    assert outcome.code == ExitCode.SLIDE_FAILED
+
+
+def test_a_fault_of_the_gpu_is_told_as_such() -> None:
+    outcome, _ = outcome_of(ILL)
+    (failure,) = outcome.failures
+    assert failure.error.startswith(
+        "slide0.tif: The GPU failed (CUDA error: an illegal memory access was encountered);"
+    )
+    assert outcome.code == ExitCode.SLIDE_FAILED
 
 
 def test_slides_that_were_not_begun_are_failures(tmp_path: Path, tiny_model: Path, monkeypatch) -> None:

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from uga.errors import UserError, is_out_of_memory, storage_sentence
+from uga.errors import UserError, gpu_sentence, is_out_of_memory, lacks_kernel, storage_sentence
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,44 @@ def test_torch_says_so_itself() -> None:
 )
 def test_other_errors_are_not_the_disks(error: Exception) -> None:
     assert storage_sentence(error) is None
+
+
+def test_a_missing_kernel_is_told_from_other_lack_of_memory() -> None:
+    assert lacks_kernel(RuntimeError("GET was unable to find an engine to execute this computation"))
+    assert not lacks_kernel(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not lacks_kernel(MemoryError())
+
+
+ILLEGAL = torch.AcceleratorError(
+    "CUDA error: an illegal memory access was encountered\nSearch for `cudaErrorIllegalAddress' in https://docs.nvidia.com"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ILLEGAL, "CUDA error: an illegal memory access was encountered"),
+        (torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"), "ECC error encountered"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_a_fault_of_the_gpu_is_one_sentence_with_a_remedy(error: Exception, reason: str) -> None:
+    sentence = gpu_sentence(error)
+    assert sentence is not None
+    assert sentence.startswith("The GPU failed (")
+    assert f"{reason}); leave it out with CUDA_VISIBLE_DEVICES or use the CPU (--device cpu" in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: out of memory"),
+        torch.AcceleratorError("CUDA error: device-side assert triggered"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling `cublasSgemm(handle)`"),
+        KeyError("x"),
+    ],
+)
+def test_other_errors_are_not_the_gpus(error: Exception) -> None:
+    assert gpu_sentence(error) is None

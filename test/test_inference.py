@@ -239,6 +239,31 @@ def test_a_batch_changes_nothing_but_rounding(tmp_path, ensemble) -> None:
     np.testing.assert_allclose(one[1], many[1], atol=1e-4)
 
 
+def test_a_batch_that_does_not_fit_changes_nothing_but_rounding(tmp_path, ensemble, monkeypatch) -> None:
+    small = Ensemble(ensemble.model, device=CPU)
+    logits, asked = small._engine.logits, []
+
+    def as_on_a_small_gpu(batch: torch.Tensor) -> torch.Tensor:
+        asked.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits(batch)
+
+    monkeypatch.setattr(small._engine, "logits", as_on_a_small_gpu)
+    with open_slide(write_slide(tmp_path / "s.tif", picture(150, 300)), mpp=1.0) as slide:
+        grid = slide.grid(1.0)
+        one = join(run(slide, grid, all_tissue(slide, grid), ensemble))
+        work = inference_of(slide, grid, all_tissue(slide, grid), small, batch_size=5)
+        seen = []
+        parts = join(
+            [band.rows(band.region.y, band.region.y_end) for band in work.bands(lambda *now: seen.append(now))]
+        )
+    assert [size for size in asked if size > 2] == [asked[0]]
+    assert sum(asked[1:]) == work.window_count == seen[-1][0]
+    assert (one[0] == parts[0]).mean() > 0.999
+    np.testing.assert_allclose(one[1], parts[1], atol=1e-4)
+
+
 @pytest.mark.parametrize("block", [blending._BLOCK_COLUMNS, 50])
 def test_a_tissue_mask_only_skips(tmp_path, ensemble, monkeypatch, block) -> None:
     monkeypatch.setattr(blending, "_BLOCK_COLUMNS", block)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -112,6 +113,18 @@ def test_a_sick_worker_leaves_the_slides_to_the_others(spread) -> None:
     assert all("a defect of UGA stopped this slide (RuntimeError)" in error for error in failures.values())
 
 
+def test_a_full_gpu_takes_two_slides_and_no_more(tmp_path: Path, slides: Path, tiny_model: Path, monkeypatch) -> None:
+    def lack_memory(*_: object) -> bool:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(spreading, "Ensemble", lambda *_, device, **__: SimpleNamespace(device=device))
+    monkeypatch.setattr(spreading, "Pipeline", lambda ensemble, _: SimpleNamespace(ensemble=ensemble, run=lack_memory))
+    tasks, shared = open_run(find_slides(slides), tmp_path), spreading._Shared(tmp_path)
+    spreading._work(Worker("cuda:0", (REFERENCE,)), 0, tasks, tiny_model, OPTIONS, shared)
+    assert [shared.taker(number) for number in range(len(tasks))] == [0, 0, None, None, None]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a device that cannot be used")
 def test_a_worker_that_cannot_start_is_told_and_costs_nothing(spread, caplog) -> None:
     with caplog.at_level(logging.WARNING, "uga"):
@@ -146,7 +159,7 @@ def test_a_run_without_any_worker_is_refused(tmp_path: Path, slides: Path, tiny_
                 find_slides(slides),
                 tmp_path / "out",
                 Recipe(model, model.folds, OPTIONS),
-                workers_on(("cpu",), (REFERENCE,), parallel=2),
+                workers_on(("cpu",), OPTIONS, parallel=2),
             )
     finally:
         weights.write_bytes(original)
@@ -154,8 +167,22 @@ def test_a_run_without_any_worker_is_refused(tmp_path: Path, slides: Path, tiny_
 
 def test_workers_share_a_cpu_but_not_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     choices = (REFERENCE,)
-    assert workers_on(("cpu",), choices, parallel=3) == [Worker("cpu", choices, 2)] * 3
-    assert workers_on(("cpu",), choices, parallel=1) == [Worker("cpu", choices)]
-    gpus = workers_on(("cuda:0", "cuda:1"), choices, parallel=1)
+    assert workers_on(("cpu",), OPTIONS, parallel=3) == [Worker("cpu", choices, 2)] * 3
+    assert workers_on(("cpu",), OPTIONS, parallel=1) == [Worker("cpu", choices)]
+    gpus = workers_on(("cuda:0", "cuda:1"), OPTIONS, parallel=1)
     assert [(worker.device, worker.threads) for worker in gpus] == [("cuda:0", None), ("cuda:1", None)]
+
+
+def test_each_gpu_computes_in_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: ((8, 0), (7, 5))[device.index])
+    workers = workers_on(("cuda:0", "cuda:1"), RunOptions(engine="auto", precision="auto"), parallel=2)
+    assert [(worker.device, str(worker.choices[0])) for worker in workers] == [
+        ("cuda:0", "torch bf16"),
+        ("cuda:0", "torch bf16"),
+        ("cuda:1", "torch fp16"),
+        ("cuda:1", "torch fp16"),
+    ]
+    with pytest.raises(UserError, match="cuda:1 has no bf16; use --precision fp16 or fp32"):
+        workers_on(("cuda:0", "cuda:1"), RunOptions(precision="bf16"), parallel=1)

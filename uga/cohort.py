@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from uga.errors import ExitCode, UgaError, is_out_of_memory, storage_sentence
+from uga.errors import ExitCode, UgaError, gpu_sentence, is_out_of_memory, storage_sentence
 from uga.memory import return_free_memory
 from uga.model.card import RESEARCH_USE
 from uga.output.files import write_json
@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 FAILURES_FILE = "failures.json"
 _THUMBNAIL_PX = 512
 _FAULTS_IN_A_ROW = 2
-_NOT_BEGUN = "not begun, since two slides in a row met a defect; see the log, then start again to go on."
+_NOT_BEGUN = (
+    "not begun, since two slides in a row failed through no fault of theirs; see the log, then start again to go on."
+)
 
 
 class FailureRecord(Record):
@@ -144,12 +146,16 @@ def clear_run(slides: Sequence[SlideInput], output: Path) -> None:
     write_failures(output, ())
 
 
-def process(tasks: Iterable[Task], pipeline: Pipeline, report: Callable[[Outcome], None]) -> Outcome:
+def process(
+    tasks: Iterable[Task], pipeline: Pipeline, report: Callable[[Outcome], None], *, beside_others: bool = False
+) -> Outcome:
     """Processes slides one after the other; ``report`` is told after each what became of all so far.
 
     Takes no more after two in a row that failed through no fault of theirs: a GPU that has failed fails them all, and
-    another may be well.
+    another may be well. ``beside_others`` says that other processes take tasks too; then a GPU whose memory runs out
+    has failed as well: a full one fails faster than the others work, and would take nearly all tasks.
     """
+    memory_is_gpus = beside_others and pipeline.ensemble.device.type == "cuda"
     outcome = Outcome()
     faults = 0
     for task in tasks:
@@ -157,7 +163,7 @@ def process(tasks: Iterable[Task], pipeline: Pipeline, report: Callable[[Outcome
             made = pipeline.run(task.source, task.folder, ProgressLog(task.title))
         except Exception as error:  # noqa: BLE001 - a slide may fail in any way, and the others must go on
             outcome = outcome.with_failure(task, *_explain(error, task.source))
-            faults = 0 if _may_be_the_slides(error) else faults + 1
+            faults = 0 if _may_be_the_slides(error, memory_is_gpus=memory_is_gpus) else faults + 1
         else:
             log.info("%s: %s", task.title, "done" if made else "already complete, skipped")
             outcome = outcome.model_copy(update={"finished": (*outcome.finished, task.source.slide_id)})
@@ -181,9 +187,11 @@ def close_run(
         _write_cohort(output, finished, outcome.failures, recipe, recipe.provenance(started, device=device))
 
 
-def _may_be_the_slides(error: Exception) -> bool:
+def _may_be_the_slides(error: Exception, *, memory_is_gpus: bool) -> bool:
     """Whether another slide may well do better; one that needs less memory, for instance."""
-    return isinstance(error, UgaError | OSError) or is_out_of_memory(error)
+    if isinstance(error, UgaError | OSError | MemoryError):  # the last is of the host's memory
+        return True
+    return is_out_of_memory(error) and not memory_is_gpus
 
 
 def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
@@ -192,7 +200,7 @@ def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
     name = source.path.name
     if is_out_of_memory(error):
         return f"{name}: memory ran out; give the run more memory or use a GPU with more.", ExitCode.SLIDE_FAILED
-    if sentence := storage_sentence(error):
+    if sentence := storage_sentence(error) or gpu_sentence(error):
         return f"{name}: {sentence}", ExitCode.SLIDE_FAILED
     if isinstance(error, OSError) and error.strerror:
         place = error.filename or "the output folder"

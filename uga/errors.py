@@ -44,11 +44,12 @@ class SpacingError(SlideError):
     """The slide's pixel size is missing or implausible, or too coarse for the model."""
 
 
+_NO_ENGINE = "unable to find an engine to execute this computation"
 _LACK_OF_MEMORY = (
     "out of memory",
     "allocate memory",
     "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
-    "unable to find an engine to execute this computation",  # cuDNN, where no kernel's workspace fits
+    _NO_ENGINE,  # cuDNN, where no kernel's workspace fits
     "bad_alloc",  # OpenVINO
     "ailed to allocate",  # OpenVINO, for the weights of a network
     "Resource temporarily unavailable",  # OpenVINO again, where there is no room for another thread's stack
@@ -60,6 +61,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error)
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in text for sign in _LACK_OF_MEMORY)
+    )
+
+
+def lacks_kernel(error: BaseException) -> bool:
+    """Whether cuDNN found no kernel: too little memory for any, or none for this GPU and precision; it does not say."""
+    return isinstance(error, RuntimeError) and _NO_ENGINE in str(error)
+
+
+_OUR_OWN = "device-side assert"  # an index out of range, for instance
+_EXECUTION_FAILED = "_STATUS_EXECUTION_FAILED"  # cuBLAS and cuDNN
+
+
+def gpu_sentence(error: BaseException) -> str | None:
+    """What to tell where a GPU fails through no fault of ours: busy, broken, without kernels; None for other errors."""
+    text = str(error)
+    # torch's class by its name: what catches errors should not wait for the import of torch.
+    is_gpus = any(each.__name__ == "AcceleratorError" for each in type(error).__mro__) or (
+        isinstance(error, RuntimeError) and _EXECUTION_FAILED in text
+    )
+    if not is_gpus or _OUR_OWN in text or is_out_of_memory(error):
+        return None
+    reason = text.partition("\n")[0].rstrip(".")
+    return (
+        f"The GPU failed ({reason}); leave it out with CUDA_VISIBLE_DEVICES or use the CPU (--device cpu; uga train "
+        "and uga simulate: --devices cpu)."
     )
 
 

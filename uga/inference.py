@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-GPU_BATCH = 8
-"""Windows that go through the networks of a GPU together; on a CPU one by one is fastest."""
-
 _VECTOR_PX = 64
 _PART_PX = 1 << 19
 
@@ -208,8 +205,8 @@ class SlideInference:
                 with self._ensemble.beside():
                     for windows in self._batches(index):
                         rgb = np.stack([pixels.get(window) for window in windows])
-                        logits = self._ensemble.logits(self._network_input(rgb, windows))
-                        blending.call(partial(blend, logits, index, windows, band))
+                        for part, logits in self._ensemble.logits_in_parts(self._network_input(rgb, windows)):
+                            blending.call(partial(blend, logits, index, windows[part], band))
                         done += len(windows)
                         if progress is not None:
                             progress(done, self.window_count)

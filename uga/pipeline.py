@@ -7,7 +7,7 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from uga import __version__
 from uga.background import Background
 from uga.errors import SlideError, UserError
 from uga.geometry import Grid, SpacingUm
-from uga.inference import GPU_BATCH, InferenceSettings, SlideInference
+from uga.inference import InferenceSettings, SlideInference
 from uga.memory import peak_memory_bytes, return_free_memory
 from uga.output.boxes import to_boxes
 from uga.output.files import sha256_file, write_json
@@ -225,7 +225,13 @@ class _SlideWork:
         measure = options.uncertainty
         extra = extra_measures(ensemble.model.labels) if options.keeps_extra else {}
         scores = PatchScores(patches, tumour_label=tumour, full_scale=measure.full_scale, extra=extra)
-        settings = InferenceSettings(measure=measure, overlap=options.overlap, extra=extra)
+        settings = InferenceSettings(
+            measure=measure,
+            overlap=options.overlap,
+            batch_size=ensemble.batch_size,
+            bands_behind=1 if ensemble.device.type == "cuda" else 0,
+            extra=extra,
+        )
         needs_statistics = ensemble.model.normalisation.needs_statistics
         sampled = detected if detected.cells.any() else self.tissue  # a user may know of tissue that is not found
         inference = SlideInference(
@@ -234,7 +240,7 @@ class _SlideWork:
             self.tissue,
             ensemble,
             slide_statistics(self.slide, grid, sampled) if needs_statistics else None,
-            _on_gpu(settings) if ensemble.device.type == "cuda" else settings,
+            settings,
             also_read=patches.with_tissue(self.tissue),
         )
         log.info("%s: %d x %d px at %g um, %d windows", self.source.slide_id, grid.width, grid.height, grid.spacing_um,
@@ -353,10 +359,6 @@ class PatchExporter:
                 patch, region, image=image, prediction=labels.read(region), uncertainty=uncertainty.read(region)
             )
         return package, patch
-
-
-def _on_gpu(settings: InferenceSettings) -> InferenceSettings:
-    return replace(settings, batch_size=GPU_BATCH, bands_behind=1)
 
 
 def _slide_record(identity: RunIdentity) -> SlideRecord:

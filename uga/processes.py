@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from uga.cli.console import configure_logging
-from uga.errors import UgaError, UserError, is_out_of_memory, storage_sentence
+from uga.errors import UgaError, UserError, gpu_sentence, is_out_of_memory, storage_sentence
 from uga.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def _failure(ended: _Started) -> Exception | None:
             is_users, sentence = receiver.recv()
             return UserError(sentence) if is_users else RuntimeError(f"{job.name}: {sentence}")
     how = f"was killed (signal {-exit_code})" if exit_code and exit_code < 0 else f"ended with code {exit_code}"
-    return UserError(f"{job.name} {how}, often for lack of memory; {job.remedy}.")
+    why = "often a fault of the GPU" if exit_code == -signal.SIGABRT else "often for lack of memory"
+    return UserError(f"{job.name} {how}, {why}; {job.remedy}.")
 
 
 def _run(job: Job, sender: Connection) -> None:
@@ -135,7 +136,7 @@ def _run(job: Job, sender: Connection) -> None:
     except Exception as error:
         if is_out_of_memory(error):
             sender.send((True, f"{job.name} ran out of memory; {job.remedy}."))
-        elif sentence := storage_sentence(error):
+        elif sentence := storage_sentence(error) or gpu_sentence(error):
             sender.send((True, f"{job.name}: {sentence}"))
         else:
             log.exception("%s failed", job.name)

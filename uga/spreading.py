@@ -13,6 +13,7 @@ import torch
 
 from uga.cohort import Outcome, close_run, open_run, process
 from uga.errors import ExitCode, UgaError
+from uga.model.arithmetic import resolve_arithmetic
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
 from uga.output.files import write_json
@@ -49,11 +50,24 @@ class Worker:
     threads: int | None = None
 
 
-def workers_on(devices: Sequence[str], choices: tuple[Arithmetic, ...], *, parallel: int) -> list[Worker]:
-    """``parallel`` workers on each device; on a CPU they share its threads."""
+def workers_on(devices: Sequence[str], options: RunOptions, *, parallel: int) -> list[Worker]:
+    """``parallel`` workers on each device; on a CPU they share its threads.
+
+    Raises:
+        UserError: a device has not what was asked for.
+    """
     on_cpu = devices == ("cpu",)
     threads = max(1, torch.get_num_threads() // parallel) if on_cpu and parallel > 1 else None
-    return [Worker(device, choices, threads) for device in devices for _ in range(parallel)]
+    return [Worker(device, choices_on(device, options), threads) for device in devices for _ in range(parallel)]
+
+
+def choices_on(device: str, options: RunOptions) -> tuple[Arithmetic, ...]:
+    """What a device may compute with, by what the user asked for; one GPU may have bf16 and another not.
+
+    Raises:
+        UserError: the device has not what was asked for.
+    """
+    return resolve_arithmetic(options.engine, options.precision, torch.device(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,4 +164,4 @@ def _work(
     with stopping_on_signals():
         ensemble = Ensemble(load_model(model), device=device, choices=worker.choices, mirroring=options.mirroring)
         mine = (task for position, task in enumerate(tasks) if shared.take(position, number))
-        process(mine, Pipeline(ensemble, options), lambda so_far: shared.report(number, so_far))
+        process(mine, Pipeline(ensemble, options), lambda so_far: shared.report(number, so_far), beside_others=True)

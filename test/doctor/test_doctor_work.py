@@ -14,9 +14,11 @@ from uga.doctor.work import Trial
 from uga.errors import ModelError, UserError
 from uga.inference import InferenceSettings, SlideInference
 from uga.measures import Measure
+from uga.model import arithmetic, gpus
 from uga.model.arithmetic import Arithmetic
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
+from uga.model.gpus import Gpus
 from uga.slide import open_slide
 from uga.tissue import detect_tissue
 
@@ -90,7 +92,12 @@ def spoilt(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"), [("overflow", "overflows"), (RuntimeError("no such kernel"), r"does not work here \(no such")]
+    ("fault", "words"),
+    [
+        ("overflow", "overflows"),
+        (RuntimeError("no such kernel"), r"does not work here \(no such"),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), r"does not work here \(GET"),
+    ],
 )
 def test_one_arithmetic_that_fails_is_noted_and_the_next_one_taken(spoilt, slides, tiny_model, fault, words):
     spoilt({TWO[0]: fault})
@@ -163,6 +170,20 @@ def test_an_altered_model_fails_and_the_rest_is_tried(slides, tmp_path, capsys):
     assert re.search(r"^FAILED  .*none is not a folder", said.out, re.MULTILINE)
     assert "Maps can be written" in said.out
     assert "a.tif" not in said.out  # without a model nobody knows the spacing
+
+
+def test_a_gpu_that_does_not_compute_is_told_and_the_cpu_tried(tiny_model, tmp_path, monkeypatch, capsys):
+    found = Gpus((), {"cuda:0": "cuda:0 does not compute; use another base."})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for module in (gpus, arithmetic):
+        monkeypatch.setattr(module, "find_gpus", lambda: found)
+    assert doctor("--model", tiny_model, "--output", tmp_path) == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines()[0] == found.faults["cuda:0"]
+    assert "ok      The CPU computes; no GPU here does." in said.out
+    assert "fp32: " in said.out
+    assert doctor("--model", tiny_model, "--output", tmp_path, "--device", "cuda") == 2
+    assert f"FAILED  {found.faults['cuda:0']}" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

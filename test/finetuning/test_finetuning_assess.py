@@ -95,6 +95,27 @@ def test_a_patch_is_predicted_as_nnunet_does(tmp_path, normalisation, norm, shap
         torch.testing.assert_close(ours[fold], theirs, atol=0.02, rtol=0)  # their accumulators are half precision
 
 
+@pytest.mark.parametrize("room", [8, 4])
+def test_batches_of_windows_change_nothing_but_rounding(tmp_path, monkeypatch, room):
+    model = load_model(make_trained_folder(tmp_path, folds=2, norm="batch").model)
+    image = np.random.default_rng(0).integers(0, 255, (150, 130, 3), np.uint8)
+    one_by_one = fold_probabilities(Ensemble(model, device=CPU), image)
+    ensemble = Ensemble(model, device=CPU)
+    logits, asked = ensemble._engine.logits, []
+
+    def as_on_a_gpu(batch):
+        asked.append(len(batch))
+        if len(batch) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits(batch)
+
+    monkeypatch.setattr(ensemble._engine, "logits", as_on_a_gpu)
+    monkeypatch.setattr(Ensemble, "batch_size", 8)
+    torch.testing.assert_close(fold_probabilities(ensemble, image), one_by_one, atol=1e-5, rtol=0)
+    assert max(asked) == 8
+    assert sum(size > room for size in asked) == (room == 4)
+
+
 def scores(dice: float | None, disagreement: float = 0.1, absent: float | None = None) -> Scores:
     return Scores(
         patches=1,

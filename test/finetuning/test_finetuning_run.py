@@ -227,17 +227,21 @@ def test_poisoned_corrections_trip_the_guard_and_force_overrides_it(parent, tmp_
     assert "by force" in (out / "report.html").read_text()
 
 
-def test_memory_that_runs_out_is_not_taken_for_the_guard(parent, tmp_path, monkeypatch):
-    def no_memory(*_, **__):
-        raise MemoryError
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(MemoryError(), "ran out of memory"), (torch.AcceleratorError("CUDA error: busy"), "The GPU failed")],
+)
+def test_a_machine_that_fails_is_not_taken_for_the_guard(parent, tmp_path, monkeypatch, fault, words):
+    def fail(*_, **__):
+        raise fault
 
-    monkeypatch.setattr("uga.finetuning.run.train_folds", no_memory)
+    monkeypatch.setattr("uga.finetuning.run.train_folds", fail)
     write_corrections(tmp_path / "in", parent, slides=1, per_slide=1)
     (tmp_path / "out").mkdir()
     stale = [tmp_path / "out" / name for name in ("model.tar.gz", "report.json", "report.html")]
     for file in stale:
         file.write_text("of another fine-tuning")
-    with pytest.raises(UserError, match="ran out of memory") as stop:
+    with pytest.raises(UserError, match=words) as stop:
         finetune(request(parent, tmp_path))
     assert stop.value.exit_code == ExitCode.BAD_REQUEST
     assert not any(file.exists() for file in stale)

@@ -1,11 +1,14 @@
 """What is computed with, from what is asked for and what the machine has."""
 
+import logging
+
 import pytest
 import torch
 
 from uga.errors import UserError
 from uga.model import arithmetic
 from uga.model.arithmetic import REFERENCE, find_devices, resolve_arithmetic
+from uga.model.gpus import Gpus
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -22,6 +25,8 @@ def machine(monkeypatch):
         monkeypatch.setattr(arithmetic, "has_openvino", lambda: openvino)
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bf16})
         monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+        monkeypatch.setattr(torch.cuda, "init", lambda: None)
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_90"])
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
 
     return pretend
@@ -35,6 +40,21 @@ def test_devices(machine, monkeypatch):
     machine(capability=(8, 0))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert find_devices("auto") == find_devices("cuda") == ("cuda:0", "cuda:1")
+    assert find_devices("cpu") == ("cpu",)
+
+
+@pytest.mark.parametrize(
+    ("usable", "expected", "warnings"), [(("cuda:0", "cuda:2"), ("cuda:0", "cuda:2"), 1), ((), ("cpu",), 2)]
+)
+def test_auto_leaves_out_what_does_not_compute_and_cuda_refuses_it(monkeypatch, caplog, usable, expected, warnings):
+    monkeypatch.setattr(logging.getLogger("uga"), "propagate", True)  # a command that ran before has cut it off
+    gpus = Gpus(usable, {"cuda:1": "cuda:1 has no kernels; use another base."})
+    monkeypatch.setattr(arithmetic, "find_gpus", lambda: gpus)
+    assert find_devices("auto") == expected
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * warnings
+    assert caplog.records[0].message == gpus.faults["cuda:1"]
+    with pytest.raises(UserError, match="cuda:1 has no kernels; use another base"):
+        find_devices("cuda")
     assert find_devices("cpu") == ("cpu",)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -85,14 +86,16 @@ class FakeEngine:
         share: of the pixels that get another class.
         seconds: of the first run, and of those after it.
         broken: whether it fails.
+        words: how it fails.
     """
 
-    def __init__(self, real, clock, *, share=0.0, seconds=(1, 1), broken=False):
+    def __init__(self, real, clock, *, share=0.0, seconds=(1, 1), broken=False, words="no such kernel"):
         self.real, self.clock, self.share, self.seconds, self.broken = real, clock, share, seconds, broken
+        self.words = words
 
     def logits(self, batch):
         if self.broken:
-            raise RuntimeError("no such kernel")
+            raise RuntimeError(self.words)
         self.clock.now += self.seconds[0]
         self.seconds = self.seconds[1], self.seconds[1]
         logits = self.real.logits(batch)
@@ -219,6 +222,21 @@ def test_memory_that_runs_out_is_not_taken_for_a_missing_kernel(with_engines, mo
         ensemble.settle(windows())
 
 
+NO_ENGINE = {"broken": True, "words": "GET was unable to find an engine to execute this computation"}
+
+
+def test_a_precision_that_cudnn_has_no_kernel_for_is_passed_over(with_engines, caplog):
+    ensemble = with_engines({FAST: NO_ENGINE, SLOW: {}})
+    ensemble.settle(windows())
+    assert (ensemble.arithmetic, ensemble.agreement) == (SLOW, 1.0)
+    assert "openvino bf16 does not work here (GET was unable to find an engine" in caplog.text
+
+
+def test_without_another_choice_it_is_raised(with_engines):
+    with pytest.raises(RuntimeError, match="unable to find an engine"):
+        with_engines({FAST: NO_ENGINE}, choices=(FAST,)).settle(windows())
+
+
 @needs_openvino
 def test_processes_beside_each_other_do_not_pin_their_threads(folders, monkeypatch):
     from uga.model import openvino_engine  # noqa: PLC0415 - an optional package
@@ -261,7 +279,7 @@ class EagerGraph:
 
 def as_on_a_gpu(model, monkeypatch, graph):
     engine = make_engine(Arithmetic("torch", "bf16"), model, (0, 1), CPU)
-    engine._graphs = {}
+    engine._records, engine._graphs = True, {}
     monkeypatch.setattr(torch_engine, "_Graph", graph)
     return engine
 
@@ -295,6 +313,103 @@ def test_too_little_memory_for_a_graph_costs_speed_only(folders, monkeypatch, ca
         assert torch.equal(engine.logits(windows(2)), expected)
     assert len(attempts) == 1
     assert "too little memory" in caplog.text
+
+
+class FakeCuda:
+    """Stands for `torch.cuda`: runs take so many bytes for each window, and so many are free when a run is over."""
+
+    def __init__(self, window_bytes, free_bytes):
+        self.window_bytes, self.free_bytes = window_bytes, free_bytes
+        self.peak, self.cached, self.recorded = 0, True, []
+
+    def run(self, batch):
+        self.cached, self.peak = True, max(self.peak, 100 + self.window_bytes * len(batch))
+        return batch
+
+    def empty_cache(self):
+        self.cached = False
+
+    def mem_get_info(self):
+        return 0 if self.cached else self.free_bytes, 1 << 40
+
+    def reset_peak_memory_stats(self):
+        self.peak = 100
+
+    def memory_allocated(self):
+        return 100
+
+    def max_memory_allocated(self):
+        return self.peak
+
+    def graph(self, recording, *, pool, capture_error_mode):
+        self.recorded.append(pool)
+        return nullcontext()
+
+    def stream(self, _):
+        return nullcontext()
+
+    def Stream(self):  # noqa: N802 - torch's name
+        return SimpleNamespace(wait_stream=lambda _: None)
+
+    current_stream = Stream
+
+    def CUDAGraph(self):  # noqa: N802
+        return SimpleNamespace(pool=lambda: "pool of the first")
+
+
+@pytest.mark.parametrize(("free_bytes", "recorded"), [(2399, 0), (2400, 1)])
+def test_a_recording_for_which_there_is_too_little_memory_is_not_begun(monkeypatch, free_bytes, recorded):
+    cuda = FakeCuda(1000, free_bytes)
+    cuda.peak = 1 << 40  # of the search for kernels, or of what else ran before
+    monkeypatch.setattr(torch, "cuda", cuda)
+    with nullcontext() if recorded else pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        torch_engine._Graph(cuda.run, windows(2), beside=None)
+    assert cuda.recorded == [None] * recorded
+
+
+def test_a_recording_beside_a_larger_one_needs_no_memory_of_its_own(monkeypatch):
+    cuda = FakeCuda(1000, 1 << 20)
+    monkeypatch.setattr(torch, "cuda", cuda)
+    first = torch_engine._Graph(cuda.run, windows(4), beside=None)
+    cuda.free_bytes = 0
+    torch_engine._Graph(cuda.run, windows(3), beside=first)
+    assert cuda.recorded == [None, "pool of the first"]
+    with pytest.raises(torch.OutOfMemoryError):
+        torch_engine._Graph(cuda.run, windows(5), beside=first)
+
+
+def test_graphs_are_recorded_beside_the_largest(folders, monkeypatch):
+    monkeypatch.setattr(EagerGraph, "made", [], raising=False)
+    engine = as_on_a_gpu(folders["plain", "batch"], monkeypatch, EagerGraph)
+    for count in (1, 4, 3):
+        engine.logits(windows(count))
+    one, four, three = EagerGraph.made
+    assert (one.beside, four.beside, three.beside) == (None, one, four)
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_released_graphs_are_gone_and_smaller_ones_are_recorded(folders, monkeypatch, given_up):
+    monkeypatch.setattr(EagerGraph, "made", [], raising=False)
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(engine._graphs)))
+    engine = as_on_a_gpu(folders["plain", "batch"], monkeypatch, EagerGraph)
+    engine.logits(windows(4))
+    if given_up:
+        engine._graphs = None
+    engine.release()
+    assert emptied == [0]
+    for _ in range(2):
+        engine.logits(windows(2))
+    assert [graph.beside for graph in EagerGraph.made] == [None, None]
+    assert [size[0] for size in engine._graphs] == [2]
+
+
+def test_an_engine_without_graphs_has_none_to_release(folders):
+    for arithmetic in (REFERENCE, Arithmetic("openvino", "fp32")) if has_openvino() else (REFERENCE,):
+        engine = make_engine(arithmetic, folders["plain", "batch"], (0,), CPU)
+        expected = engine.logits(windows(2)).clone()
+        engine.release()
+        assert torch.equal(engine.logits(windows(2)), expected)
 
 
 def test_another_failure_of_a_recording_is_not_hidden(folders, monkeypatch):

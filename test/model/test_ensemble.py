@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,6 +90,79 @@ def test_logits_do_not_depend_on_the_batch_a_window_is_in(tmp_path):
     assert together.dtype == torch.float32
     torch.testing.assert_close(together[:, 1:2], ensemble.logits(batch[1:2]), rtol=1e-5, atol=1e-5)
     assert torch.equal(together, ensemble.logits(batch))
+
+
+class SmallDevice:
+    """An engine with memory for so many windows at a time, whose results are overwritten by the next call."""
+
+    def __init__(self, ensemble: Ensemble, room: int, error: Exception | None = None) -> None:
+        self.real, self.room = ensemble._engine, room
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        self.asked, self.released, self.last = [], 0, torch.empty(0)
+        ensemble._engine = self
+
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        self.asked.append(len(batch))
+        if len(batch) > self.room:
+            raise self.error
+        self.last.fill_(torch.nan)
+        self.last = self.real.logits(batch).clone()
+        return self.last
+
+    def release(self) -> None:
+        self.released += 1
+
+
+def joined(ensemble: Ensemble, batch: torch.Tensor) -> torch.Tensor:
+    """Logits of all windows, put together before the next ones are asked for."""
+    with torch.inference_mode():
+        found = torch.full((len(ensemble), len(batch), 3, 64, 64), torch.nan)
+        for part, logits in ensemble.logits_in_parts(batch):
+            found[:, part] = logits
+        return found
+
+
+@pytest.mark.parametrize("mirroring", [False, True])
+def test_a_batch_that_does_not_fit_is_halved_once_and_for_all(tmp_path, caplog, monkeypatch, mirroring):
+    monkeypatch.setattr(logging.getLogger("uga"), "propagate", True)  # a command that ran before has cut it off
+    ensemble = Ensemble(load_model(make_trained_folder(tmp_path, folds=2).model), device=CPU, mirroring=mirroring)
+    batch = torch.rand(7, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = ensemble.logits(batch)
+    passes = ensemble.passes_per_window // len(ensemble)
+    device = SmallDevice(ensemble, room=3)
+    torch.testing.assert_close(joined(ensemble, batch), expected, rtol=1e-5, atol=1e-5)
+    assert device.asked == [7, *(size for size in (3, 2, 2) for _ in range(passes))]
+    assert device.released == 1
+    assert [record.levelname for record in caplog.records if "too little memory for 7 windows" in record.message] == [
+        "WARNING"
+    ]
+    device.asked.clear()
+    joined(ensemble, batch[:4])
+    assert device.asked == [2] * 2 * passes
+    assert device.released == 1
+
+
+def test_a_gpu_gets_batches_until_they_are_too_large_for_it(tmp_path):
+    ensemble = Ensemble(load_model(make_trained_folder(tmp_path, folds=2).model), device=CPU)
+    assert ensemble.batch_size == 1
+    ensemble.device = torch.device("cuda")
+    assert ensemble.batch_size == 8
+    device = SmallDevice(ensemble, room=2)
+    joined(ensemble, torch.rand(8, 3, 64, 64))
+    assert (ensemble.batch_size, device.released) == (2, 2)
+
+
+def test_one_window_that_does_not_fit_and_other_faults_are_raised(tmp_path):
+    ensemble = Ensemble(load_model(make_trained_folder(tmp_path, folds=2).model), device=CPU)
+    device = SmallDevice(ensemble, room=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        joined(ensemble, torch.rand(4, 3, 64, 64))
+    assert device.asked == [4, 2, 1]
+    device = SmallDevice(ensemble, room=0, error=RuntimeError("no such kernel"))
+    ensemble._room = 4
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        joined(ensemble, torch.rand(4, 3, 64, 64))
+    assert device.asked == [4]
 
 
 def test_mirroring_is_nnunets(tmp_path, predictor_on):

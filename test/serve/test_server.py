@@ -47,6 +47,7 @@ def case():
         elif what != "ok":
             raise {"user": UserError("The input is wrong."), "slide": SlideError("The slide is torn."),
                    "memory": MemoryError(), "defect": KeyError("x"),
+                   "gpu": type("AcceleratorError", (RuntimeError,), {})("CUDA error: busy"),
                    "disk": OSError(28, "No space left on device", "/output/map.tif")}[what]
     finally:
         note("end")
@@ -163,6 +164,7 @@ def test_health_is_200_only_once_the_model_is_loaded(scripted: tuple[Server, Pat
         ("slide", 422, "The slide is torn."),
         ("memory", 422, "Memory ran out"),
         ("disk", 422, "No space left on device at /output/map.tif; check disk space"),
+        ("gpu", 422, "The GPU failed (CUDA error: busy); leave it out"),
         ("defect", 500, "defect of UGA"),
     ],
 )

@@ -12,8 +12,10 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from finetuning_helpers import own_environment, trained_parent
 from simulation_helpers import request, write_config, write_experiment
 
@@ -226,6 +228,16 @@ def test_a_failed_cell_costs_the_others_nothing(experiment, tmp_path, monkeypatc
     assert simulate(request(experiment / "config.toml", tmp_path)) is ExitCode.OK
     assert set(stamps(tmp_path)) == CELLS
     assert not (tmp_path / "failures.json").exists()
+
+
+def test_a_cell_whose_gpu_fails_is_no_defect(monkeypatch):
+    def fail(*_):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(run_module, "carry_out", fail)
+    failure = run_module._attempt([SimpleNamespace(key=SimpleNamespace(name="mean-001-seed0"))], None, None)
+    assert failure.error.startswith("The GPU failed (CUDA error: unspecified launch failure)")
+    assert failure.code == ExitCode.SLIDE_FAILED
 
 
 def test_two_runs_in_one_folder_are_refused(experiment):

@@ -265,6 +265,24 @@ def test_folds_start_from_different_weights_and_finished_ones_are_kept(tmp_path)
     assert stamps == [(results / f"fold_{fold}" / "checkpoint_final.pth").stat().st_mtime_ns for fold in (0, 1)]
 
 
+def test_every_fold_trains_with_kernels_that_are_not_chosen_by_stop_watch(tmp_path, monkeypatch):
+    def predictor_as_on_a_gpu(**options):
+        torch.backends.cudnn.benchmark = True
+        return nnUNetPredictor(**options)
+
+    def on_train_start(self):
+        flags.append((torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark))
+        start(self)
+
+    flags, start = [], UgaTrainer.on_train_start
+    monkeypatch.setattr("uga.training.trainer.nnUNetPredictor", predictor_as_on_a_gpu)
+    monkeypatch.setattr(UgaTrainer, "on_train_start", on_train_start)
+    dataset = _prepared(tmp_path / "work", epochs=1, iterations=1)
+    with torch.backends.cudnn.flags(deterministic=False, benchmark=True):
+        train_folds(dataset, [0, 1], device=CPU, threads=1)
+    assert flags == [(True, False)] * 2
+
+
 def test_results_of_other_settings_are_not_resumed(tmp_path):
     dataset = _prepared(tmp_path / "work", epochs=1, iterations=1)
     train_folds(dataset, [0], device=CPU, threads=1)

@@ -1,6 +1,7 @@
 """Folds in processes of their own: the same weights, no survivors, errors that reach the user."""
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -9,11 +10,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from job_helpers import die, fail, fail_once, fill_the_disk, ignore_the_end, lack_memory, succeed, wait, wait_in_order
+from job_helpers import (
+    abort,
+    die,
+    fail,
+    fail_once,
+    fill_the_disk,
+    ignore_the_end,
+    lack_memory,
+    lose_the_gpu,
+    succeed,
+    wait,
+    wait_in_order,
+)
 from training_helpers import tiny_preset, write_synthetic_dataset
 
 from uga.errors import UserError
+from uga.model.gpus import Gpus
 from uga.processes import _GRACE_S, Job, run_together
+from uga.training import workers
 from uga.training.dataset import Dataset, preprocess
 from uga.training.folds import Compute, results_folder, train_folds, validation_dice
 from uga.training.workers import Slot, _visible, deal, resolve_devices, train_rank, train_slots
@@ -71,12 +86,23 @@ def test_devices_must_make_whole_groups_and_exist(monkeypatch):
     assert resolve_devices("auto") == resolve_devices("cpu") == ("cpu",)
     with pytest.raises(UserError, match="no GPU was found"):
         resolve_devices("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(workers, "find_gpus", lambda: Gpus(("cuda:0", "cuda:1")))
     assert resolve_devices("auto") == resolve_devices("cuda") == ("cuda:0",)
     assert resolve_devices("cuda:1, cuda:0") == ("cuda:1", "cuda:0")
     for choice in ("cuda:2", "cuda:0,cuda:0", "cpu,cuda:0", "tpu"):
         with pytest.raises(UserError, match="the GPUs found are cuda:0, cuda:1"):
+            resolve_devices(choice)
+
+
+def test_a_gpu_that_does_not_compute_is_left_out_or_refused(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("uga"), "propagate", True)  # a command that ran before has cut it off
+    gpus = Gpus(("cuda:1",), {"cuda:0": "cuda:0 has no kernels; use another base."})
+    monkeypatch.setattr(workers, "find_gpus", lambda: gpus)
+    assert resolve_devices("auto") == ("cuda:1",)
+    assert gpus.faults["cuda:0"] in caplog.text
+    assert resolve_devices("cuda:1") == ("cuda:1",)
+    for choice in ("cuda", "cuda:1,cuda:0"):
+        with pytest.raises(UserError, match="cuda:0 has no kernels; use another base"):
             resolve_devices(choice)
 
 
@@ -130,6 +156,8 @@ def test_two_processes_train_a_fold_together(tmp_path):
     [
         (fail, "The batch is too large; make it smaller."),
         (die, r"Job 1 was killed \(signal 9\), often for lack of memory"),
+        (abort, r"Job 1 was killed \(signal 6\), often a fault of the GPU"),
+        (lose_the_gpu, r"Job 1: The GPU failed \(CUDA error: unspecified launch failure\); leave it out"),
         (lack_memory, "Job 1 ran out of memory"),
         (fill_the_disk, "Job 1: No space left on device"),
     ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from uga.errors import ExitCode, UgaError, is_out_of_memory, storage_sentence
+from uga.errors import ExitCode, UgaError, gpu_sentence, is_out_of_memory, storage_sentence
 from uga.stopping import Stopped, stopping_on_signals
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def _explain(error: Exception) -> tuple[ExitCode, str]:
         return ExitCode.SLIDE_FAILED, "Memory ran out; give the run more memory or use a GPU with more."
     if sentence := storage_sentence(error):
         return ExitCode.BAD_REQUEST, sentence
+    if sentence := gpu_sentence(error):
+        return ExitCode.SLIDE_FAILED, sentence
     log.error("unexpected error", exc_info=error)
     return ExitCode.DEFECT, f"UGA stopped by a defect of its own ({type(error).__name__}); report it with this log."
 

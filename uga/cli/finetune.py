@@ -94,8 +94,8 @@ def finetune(  # noqa: PLR0913 - each parameter is an option of the command
     compared with the old one on held-out corrections and on old patches; one that lost too much there is not released.
     A run that was killed goes on where it stopped, if its output folder is still there. Research use only.
 
-    Exit codes: 0 released, 1 not released (report.html says why), 2 bad request, nothing to learn from or too little
-    memory, 70 a defect of UGA.
+    Exit codes: 0 released, 1 not released (report.html says why), 2 bad request, nothing to learn from, too little
+    memory or a GPU that failed, 70 a defect of UGA.
     """
     # Imported late: these pull in torch, which --help should not wait for.
     from pydantic import ValidationError  # noqa: PLC0415

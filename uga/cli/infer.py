@@ -190,7 +190,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
 
         from uga.cohort import clear_run, run_cohort  # noqa: PLC0415
         from uga.inputs import find_slides  # noqa: PLC0415
-        from uga.model.arithmetic import find_devices, resolve_arithmetic  # noqa: PLC0415
+        from uga.model.arithmetic import find_devices  # noqa: PLC0415
         from uga.model.ensemble import Ensemble  # noqa: PLC0415
         from uga.model.folder import load_model  # noqa: PLC0415
         from uga.output.files import check_writable  # noqa: PLC0415
@@ -199,7 +199,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         from uga.recipe import Recipe  # noqa: PLC0415
         from uga.serve.server import serve as serve_cases  # noqa: PLC0415
         from uga.sockets import load_sockets  # noqa: PLC0415
-        from uga.spreading import run_spread, workers_on  # noqa: PLC0415
+        from uga.spreading import choices_on, run_spread, workers_on  # noqa: PLC0415
 
     options = RunOptions(
         spacing_um=spacing,
@@ -226,7 +226,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         raise UserError(f"--strategy {strategy} looks at the patches again; run without it, then use `uga rank`.")
 
     devices = find_devices(device)
-    choices = resolve_arithmetic(engine, precision, torch.device(devices[0]))
+    choices = choices_on(devices[0], options)
     verified = load_model(find_model(model))
     known_sockets = load_sockets(sockets, verified.path)
 
@@ -256,8 +256,8 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
     if serve:
         return serve_cases(port, prepare)
     slides = find()
-    workers = workers_on(devices, choices, parallel=parallel)
-    if len(slides) > 1 and len(workers) > 1:
+    if len(slides) > 1 and len(devices) * parallel > 1:
+        workers = workers_on(devices, options, parallel=parallel)
         return _told(run_spread(slides, output, Recipe(verified, verified.folds, options), workers), output, slides)
     return _told(run_cohort(slides, output, load()), output, slides)
 

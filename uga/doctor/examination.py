@@ -51,13 +51,14 @@ def _with_packages(request: Request) -> Iterator[Finding]:
 
     from uga.doctor.machine import check_devices, check_files, check_memory, check_processor  # noqa: PLC0415
     from uga.doctor.work import Trial  # noqa: PLC0415
+    from uga.model.gpus import find_gpus  # noqa: PLC0415
 
     yield from guarded("processor", check_processor())
     yield from guarded("memory", check_memory())
     yield from guarded("devices", check_devices(request.device))
     yield from guarded("files", check_files(request.output))
-    on_gpu = request.device != "cpu" and torch.cuda.is_available()
-    trial = Trial(request.model, torch.device("cuda:0" if on_gpu else "cpu"))
+    gpus = () if request.device == "cpu" else find_gpus().usable
+    trial = Trial(request.model, torch.device(next(iter(gpus), "cpu")))
     yield from guarded("model", trial.check_model())
     if request.slides is not None:
         yield from guarded("slides", trial.check_slides(request.slides, request.mpp, output=request.output))

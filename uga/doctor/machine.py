@@ -60,7 +60,7 @@ def check_devices(choice: DeviceChoice) -> Iterator[Finding]:
     """The devices that a run would use; a GPU must compute what the CPU does.
 
     Raises:
-        UserError: a GPU was asked for and there is none.
+        UserError: a GPU was asked for and there is none, or one that does not compute.
     """
     for name in find_devices(choice):
         if name == "cpu":
@@ -114,6 +114,8 @@ def _check_gpu(name: str) -> Iterator[Finding]:
 def _why_no_gpu(choice: DeviceChoice) -> str:
     if choice == "cpu":
         return ", as asked for"
+    if torch.cuda.is_available():
+        return "; no GPU here does"
     if torch.version.cuda is None:
         return "; this torch is built without CUDA"
     return "; no GPU is visible (in a container: docker run --gpus all)"

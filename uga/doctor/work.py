@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from uga.doctor.finding import failed, fine, guarded, note
-from uga.errors import UserError, is_out_of_memory
-from uga.inference import GPU_BATCH
+from uga.errors import UserError, is_out_of_memory, lacks_kernel
 from uga.inputs import find_slides
 from uga.model.arithmetic import resolve_arithmetic
 from uga.model.ensemble import Ensemble
@@ -61,7 +60,7 @@ class Trial:
             try:
                 seconds = self._window_s(model, arithmetic)
             except RuntimeError as error:
-                if is_out_of_memory(error):
+                if is_out_of_memory(error) and not lacks_kernel(error):
                     raise UserError(f"Memory ran out with {model.name} in {arithmetic}; it takes more.") from error
                 yield note(f"{arithmetic} does not work here ({error}).")
                 continue
@@ -96,17 +95,18 @@ class Trial:
     def _window_s(self, model: Model, arithmetic: Arithmetic) -> float | None:
         """Seconds that all folds take for a window, in batches as a run makes them; None if the numbers overflow."""
         ensemble = Ensemble(model, device=self._device, choices=(arithmetic,))
-        count = GPU_BATCH if self._device.type == "cuda" else 1
-        batch = torch.rand((count, 3, *model.window_px), device=self._device)
+        batch = torch.rand((ensemble.batch_size, 3, *model.window_px), device=self._device)
         with ensemble.beside():
-            ensemble.logits(batch)  # the first run is no measure
+            # The first run is no measure.
+            finite = all(bool(logits.isfinite().all()) for _, logits in ensemble.logits_in_parts(batch))
             self._wait()
             start = time.perf_counter()
             for _ in range(_TIMED):
-                logits = ensemble.logits(batch)
+                for _part in ensemble.logits_in_parts(batch):
+                    pass
             self._wait()
             seconds = time.perf_counter() - start
-        return seconds / (_TIMED * count) if logits.isfinite().all() else None
+        return seconds / (_TIMED * len(batch)) if finite else None
 
     def _wait(self) -> None:
         if self._device.type == "cuda":

@@ -10,7 +10,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from uga.geometry import Grid
-from uga.inference import GPU_BATCH
 from uga.measures import Measure
 from uga.model.normalisation import StatisticsAccumulator
 from uga.output.schema import NOT_JUDGED
@@ -139,14 +138,14 @@ def fold_probabilities(ensemble: Ensemble, image: NDArray[np.uint8]) -> torch.Te
     sums = torch.zeros((len(ensemble), model.num_classes, frame.height, frame.width), device=device)
     weights = torch.zeros((frame.height, frame.width), device=device)
     corners = [(y - frame.y, x - frame.x) for y in plan.ys for x in plan.xs]
-    size = GPU_BATCH if device.type == "cuda" else 1
+    size = ensemble.batch_size
     for start in range(0, len(corners), size):
         places = [
             (slice(y, y + plan.window_height), slice(x, x + plan.window_width))
             for y, x in corners[start : start + size]
         ]
-        logits = ensemble.logits(torch.stack([padded[:, *place] for place in places])) * weight
-        for position, place in enumerate(places):
-            sums[:, :, *place] += logits[:, position]
-            weights[place] += weight
+        for part, logits in ensemble.logits_in_parts(torch.stack([padded[:, *place] for place in places])):
+            for position, place in enumerate(places[part]):
+                sums[:, :, *place] += logits[:, position] * weight
+                weights[place] += weight
     return (sums / weights)[:, :, *inside].softmax(1)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from uga import __version__
 from uga.corrections import read_corrections
-from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory
+from uga.errors import ExitCode, UgaError, UserError, gpu_sentence, is_out_of_memory
 from uga.finetuning.balance import balance_warnings, balances, centre_warnings
 from uga.finetuning.comparison import Rivals, judge, subset
 from uga.finetuning.dataset import DATASET_NAME, prepare, work_plans
@@ -106,7 +106,8 @@ def finetune(request: FinetuningRequest) -> Model:
         The released model, ``output/model``.
 
     Raises:
-        UserError: the request cannot be carried out, for instance because no correction can be used or memory ran out.
+        UserError: the request cannot be carried out, for instance because no correction can be used, memory ran out or
+            a GPU failed.
         NotReleasedError: the fine-tuned model lost too much on old patches; the reports are written.
     """
     parent = load_model(request.model)
@@ -120,11 +121,14 @@ def finetune(request: FinetuningRequest) -> Model:
     try:
         return run.carry_out()
     except Exception as error:
-        if is_out_of_memory(error):  # no exit code 1, which says that the guard has refused
+        # Neither with exit code 1, which says that the guard has refused.
+        if is_out_of_memory(error):
             raise UserError(
                 "The fine-tuning ran out of memory; start again to go on where it stopped, with more memory or a "
                 "smaller --parallel."
             ) from error
+        if sentence := gpu_sentence(error):
+            raise UserError(sentence) from error
         raise
 
 

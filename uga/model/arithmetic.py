@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from uga.errors import UserError
+from uga.model.gpus import find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,16 +47,21 @@ REFERENCE = Arithmetic("torch", "fp32")
 
 
 def find_devices(choice: DeviceChoice) -> tuple[str, ...]:
-    """Names of the devices to run on: all GPUs that are visible, or the CPU.
+    """Names of the devices to run on: all GPUs that are visible, or the CPU; ``auto`` leaves out what does not compute.
 
     Raises:
-        UserError: ``cuda`` was asked for and there is none.
+        UserError: ``cuda`` was asked for and there is none, or one that does not compute.
     """
-    available = torch.cuda.is_available()
-    if choice == "cuda" and not available:
+    if choice == "cpu":
+        return ("cpu",)
+    gpus = find_gpus()
+    if choice == "auto":
+        return gpus.usable_with_warnings() or ("cpu",)
+    if gpus.faults:
+        raise UserError(next(iter(gpus.faults.values())))
+    if not gpus.usable:
         raise UserError("No CUDA device is available; start the container with a GPU or use --device cpu.")
-    on_gpu = available and choice != "cpu"
-    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) if on_gpu else ("cpu",)
+    return gpus.usable
 
 
 def resolve_arithmetic(
@@ -111,7 +117,7 @@ def _precisions(choice: PrecisionChoice, device: torch.device) -> tuple[Precisio
         return (choice,)
     has_bf16 = torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
     if choice == "bf16" and not has_bf16:
-        raise UserError("This GPU has no bf16; use --precision fp16 or fp32.")
+        raise UserError(f"{device} has no bf16; use --precision fp16 or fp32.")
     if choice == "auto":
         return ("bf16" if has_bf16 else "fp16", "fp32")
     return (choice,)

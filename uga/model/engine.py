@@ -28,6 +28,10 @@ class Engine(Protocol):
         """
         ...
 
+    def release(self) -> None:
+        """Let go of the memory that is kept for batches as they have come so far; they may be smaller from now on."""
+        ...
+
 
 def make_engine(arithmetic: Arithmetic, model: Model, folds: Sequence[int], device: torch.device) -> Engine:
     """Load the folds of a model into an engine.

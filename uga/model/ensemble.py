@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
+import sys
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import torch
 
-from uga.errors import ModelError, UserError, is_out_of_memory
+from uga.errors import ModelError, UserError, is_out_of_memory, lacks_kernel
 from uga.model.arithmetic import REFERENCE, Arithmetic
 from uga.model.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from uga.model.engine import make_engine
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from uga.model.folder import Model
 
 log = logging.getLogger(__name__)
+
+_GPU_BATCH = 8
 
 
 class Ensemble:
@@ -69,6 +73,8 @@ class Ensemble:
         self._choices = tuple(choices)
         self._settled = self._choices == (REFERENCE,)
         self._broken_off = False
+        self._room = sys.maxsize
+        """Windows that there is memory for at a time, as far as is known."""
         self.arithmetic = self._choices[0]
         self.agreement: float | None = None
         """Share of the pixels that `settle` has compared whose label is that of the reference; None: not compared."""
@@ -98,6 +104,59 @@ class Ensemble:
         for axes in self._mirrorings:
             total += self._engine.logits(batch.flip(axes)).flip(axes)
         return total.div_(1 + len(self._mirrorings))
+
+    def logits_in_parts(self, batch: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Logits of every fold, for a part of the batch at a time where there is too little memory for all of it.
+
+        Where memory runs out, half as many windows are tried, down to one, and no more from then on.
+
+        Args:
+            batch: As for `logits`.
+
+        Yields:
+            Which windows of the batch, and their logits as `logits` returns them.
+
+        Raises:
+            RuntimeError: memory ran out with one window alone, or what else `logits` raises.
+        """
+        done = 0
+        while done < len(batch):
+            left = len(batch) - done
+            # Nearly of one size, since a new size costs a GPU a search for kernels.
+            part = slice(done, done + math.ceil(left / math.ceil(left / self._room)))
+            logits = self._logits_if_they_fit(batch[part])
+            if logits is None:
+                self._halve(part.stop - part.start)
+                continue
+            yield part, logits
+            done = part.stop
+
+    def _logits_if_they_fit(self, batch: torch.Tensor) -> torch.Tensor | None:
+        """Logits; None where there is too little memory for so many windows, but perhaps enough for fewer.
+
+        A function of its own: only after its end is the memory free that a pass had taken when it broke off.
+        """
+        try:
+            return self.logits(batch)
+        except RuntimeError as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+            return None
+
+    def _halve(self, windows: int) -> None:
+        self._room = windows // 2
+        log.warning(
+            "%s has too little memory for %d windows at a time; it gets %d from now on.",
+            self.device,
+            windows,
+            self._room,
+        )
+        self._engine.release()
+
+    @property
+    def batch_size(self) -> int:
+        """Windows that it is best to ask for together: on a CPU one by one is fastest."""
+        return min(_GPU_BATCH if self.device.type == "cuda" else 1, self._room)
 
     def beside(self) -> AbstractContextManager[object]:
         """For torch's own operations between calls of `logits`, which must not get in the way of the engine."""
@@ -179,7 +238,7 @@ class Ensemble:
             self._engine.logits(batch)  # the first run is no measure
             logits, seconds = _timed(self._engine, batch)
         except RuntimeError as error:
-            if is_out_of_memory(error) or len(self._choices) == 1:
+            if len(self._choices) == 1 or (is_out_of_memory(error) and not lacks_kernel(error)):
                 raise
             log.warning("%s does not work here (%s).", self.arithmetic, error)
             return None

@@ -81,6 +81,9 @@ class OpenVinoEngine:
                 request.infer({0: array}, share_inputs=True, share_outputs=True)
         return self._logits
 
+    def release(self) -> None:
+        """See `Engine`; nothing is kept but the last logits."""
+
 
 def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
     """Every tensor that the network computes with, once, by one of its names."""

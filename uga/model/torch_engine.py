@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WARM_UP_RUNS = 3
+_ROOM = 1.2
+"""Free memory for which a recording is begun, as a multiple of what a run takes; gaps take the rest."""
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -45,7 +47,8 @@ class TorchEngine:
         for network in self._networks:
             network.to(memory_format=self._layout)  # type: ignore[call-overload] # missing in torch's stubs
         # fp32 is what the others are held against, so nothing clever happens there.
-        self._graphs: dict[torch.Size, _Graph] | None = {} if device.type == "cuda" and precision != "fp32" else None
+        self._records = device.type == "cuda" and precision != "fp32"
+        self._graphs: dict[torch.Size, _Graph] | None = {} if self._records else None
         if device.type == "cuda":
             _set_up_cudnn(precision)
 
@@ -56,10 +59,16 @@ class TorchEngine:
             self._graphs = self._recorded(batch, self._graphs)
         return self._run(batch) if self._graphs is None else self._graphs[batch.shape](batch)
 
+    def release(self) -> None:
+        """See `Engine`; recordings that were given up are tried again for smaller batches."""
+        self._graphs = {} if self._records else None
+        torch.cuda.empty_cache()
+
     def _recorded(self, batch: torch.Tensor, graphs: dict[torch.Size, _Graph]) -> dict[torch.Size, _Graph] | None:
         """The graphs with one more, for the shape of this batch; None where there is too little memory for it."""
         try:
-            return {**graphs, batch.shape: _Graph(self._run, batch, beside=next(iter(graphs.values()), None))}
+            largest = graphs[max(graphs)] if graphs else None
+            return {**graphs, batch.shape: _Graph(self._run, batch, beside=largest)}
         except RuntimeError as error:
             # The end of a recording that broke off may fail in its turn.
             if not any(each is not None and is_out_of_memory(each) for each in (error, error.__context__)):
@@ -105,6 +114,9 @@ class _Graph:
     section on CUDA graphs in torch's notes on CUDA semantics.
 
     Graphs beside each other compute in the same memory: a result is overwritten by the next call of any of them.
+
+    Raises:
+        torch.OutOfMemoryError: too little memory to record; there may be enough for a run.
     """
 
     def __init__(
@@ -115,8 +127,12 @@ class _Graph:
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(_WARM_UP_RUNS):  # cuDNN tries its kernels, which cannot be recorded
+                torch.cuda.reset_peak_memory_stats()
+                before = torch.cuda.memory_allocated()
                 run(self._batch)
         torch.cuda.current_stream().wait_stream(aside)
+        self.run_bytes = torch.cuda.max_memory_allocated() - before
+        _check_room(self.run_bytes - (0 if beside is None else beside.run_bytes))
         self.recording = torch.cuda.CUDAGraph()
         pool = None if beside is None else beside.recording.pool()
         with (
@@ -130,3 +146,11 @@ class _Graph:
         self._batch.copy_(batch)
         self.recording.replay()
         return self._logits
+
+
+def _check_room(needed_bytes: int) -> None:
+    """Refuse a recording that would break off: torch 2.13 does not get back the memory that one had taken."""
+    torch.cuda.empty_cache()  # a recording cannot use what is cached
+    free_bytes, _ = torch.cuda.mem_get_info()
+    if free_bytes < _ROOM * needed_bytes:
+        raise torch.OutOfMemoryError(f"CUDA out of memory: {free_bytes} bytes are free, a run takes {needed_bytes}.")

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from uga.cohort import Task, process
 from uga.errors import ExitCode, SlideError
 from uga.inputs import SlideInput
-from uga.model.arithmetic import resolve_arithmetic
 from uga.model.ensemble import Ensemble
 from uga.options import RunOptions
 from uga.pipeline import Pipeline
 from uga.recipe import Recipe
-from uga.spreading import Worker, run_spread
+from uga.spreading import Worker, choices_on, run_spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from uga.model.arithmetic import Arithmetic
     from uga.model.folder import Model
     from uga.output.schema import ComputationRecord
     from uga.simulation.config import SimulationConfig
@@ -53,7 +49,7 @@ def segment_pool(
     if len(slots) == 1 or len(cases) == 1:
         _segment(cases, model, folder, options, slots[0])
         return
-    workers = [Worker(slot.device, _choices(options, slot.device), slot.threads) for slot in slots]
+    workers = [Worker(slot.device, choices_on(slot.device, options), slot.threads) for slot in slots]
     code = run_spread(_inputs(cases), folder, Recipe(model, model.folds, options), workers)
     if code is not ExitCode.OK:
         raise SlideError(f"A slide of the query pool failed; {folder / 'failures.json'} says why.")
@@ -72,7 +68,7 @@ def segment_test(
 
 def _segment(cases: Sequence[Case], model: Model, folder: Path, options: RunOptions, slot: Slot) -> ComputationRecord:
     device = slot.enter()
-    pipeline = Pipeline(Ensemble(model, device=device, choices=_choices(options, slot.device)), options)
+    pipeline = Pipeline(Ensemble(model, device=device, choices=choices_on(slot.device, options)), options)
     tasks = [
         Task(source, folder / source.slide_id, f"{source.slide_id} ({number} of {len(cases)})")
         for number, source in enumerate(_inputs(cases), start=1)
@@ -81,10 +77,6 @@ def _segment(cases: Sequence[Case], model: Model, folder: Path, options: RunOpti
     if outcome.failures:
         raise SlideError(outcome.failures[0].error)
     return pipeline.computation
-
-
-def _choices(options: RunOptions, device: str) -> tuple[Arithmetic, ...]:
-    return resolve_arithmetic(options.engine, options.precision, torch.device(device))
 
 
 def _inputs(cases: Sequence[Case]) -> list[SlideInput]:

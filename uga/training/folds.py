@@ -55,8 +55,6 @@ class Compute:
         os.environ["nnUNet_n_proc_DA"] = str(self.augmentation_processes)  # noqa: SIM112 - nnU-Net's own spelling
         if self.threads is not None or self.device.type == "cpu":
             torch.set_num_threads(self.threads or os.cpu_count() or 1)
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
 
 
 def train_folds(

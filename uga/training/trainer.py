@@ -79,6 +79,9 @@ class UgaTrainer(nnUNetTrainer):  # type: ignore[misc]
 
     def run_training(self) -> None:
         """nnU-Net's training, which ends early if the pseudo Dice has ceased to improve and that was asked for."""
+        # For each fold anew: predictors, which validate the fold before, have cuDNN choose kernels by stop-watch.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
         try:
             super().run_training()
         except _NoLongerImprovingError:

@@ -14,6 +14,7 @@ import torch
 import torch.distributed
 
 from uga.errors import UserError
+from uga.model.gpus import find_gpus
 from uga.processes import Job, run_together
 from uga.training.folds import Compute, is_trained, prepare_results, results_folder, train_fold, train_folds
 
@@ -35,18 +36,19 @@ def resolve_devices(choice: str) -> tuple[str, ...]:
     """Devices of ``auto``, ``cpu``, ``cuda`` or a list such as ``cuda:0,cuda:1``.
 
     Raises:
-        UserError: no such devices.
+        UserError: no such devices, or one that does not compute.
     """
     names = [name.strip() for name in choice.split(",")]
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if names == ["auto"]:
-        return ("cuda:0",) if gpus else ("cpu",)
     if names == ["cpu"]:
         return ("cpu",)
-    known = [f"cuda:{index}" for index in range(gpus)]
+    gpus = find_gpus()
+    if names == ["auto"]:
+        return gpus.usable_with_warnings()[:1] or ("cpu",)
     wanted = ["cuda:0" if name == "cuda" else name for name in names]
-    if len(set(wanted)) < len(wanted) or not set(wanted) <= set(known):
-        found = f"the GPUs found are {', '.join(known)}" if known else "no GPU was found"
+    if faults := [gpus.faults[name] for name in wanted if name in gpus.faults]:
+        raise UserError(faults[0])
+    if len(set(wanted)) < len(wanted) or not set(wanted) <= set(gpus.usable):
+        found = f"the GPUs found are {', '.join(gpus.usable)}" if gpus.usable else "no GPU was found"
         raise UserError(f"--devices {choice} cannot be used: {found}; name each once, or cpu alone.")
     return tuple(wanted)
 
