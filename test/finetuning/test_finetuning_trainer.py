@@ -151,11 +151,11 @@ def test_batches_hold_the_stated_share_of_corrections(tmp_path, parent):
         trainer = trainer_of(dataset, parent)
         trainer._seed(1)
         loader = trainer.get_dataloaders()[0].data_loader
-        counts = [sum(name.startswith("correction") for name, _ in loader.draw_batch()) for _ in range(60)]
+        counts = [sum(name.startswith("correction") for name in loader.get_indices()) for _ in range(60)]
         assert set(counts) == expected
         assert np.mean(counts) == pytest.approx(2 * mix, abs=0.2)
         held_out = json.loads((dataset.preprocessed / "splits_final.json").read_text())[0]["val"]
-        assert not {*held_out} & {name for _ in range(60) for name, _ in loader.draw_batch()}
+        assert not {*held_out} & {name for _ in range(60) for name in loader.get_indices()}
 
 
 def test_outside_a_patch_nothing_is_judged_and_crops_do_not_overhang(tmp_path, parent):
@@ -171,26 +171,11 @@ def test_outside_a_patch_nothing_is_judged_and_crops_do_not_overhang(tmp_path, p
         assert all(end <= PATCH_PX + m for end, m in zip(ends[1:], margin, strict=True))
     loader.transforms = lambda **sample: sample
     for _ in range(20):
-        sample = loader._sample("correction_000", 0)
+        sample = loader._sample("correction_000", force_foreground=False)
         black = (sample["image"] == 0).all(0)
         assert (sample["segmentation"][0][black] == ignore).all()
     assert not (sample["segmentation"] == NOT_JUDGED).any()
     assert (sample["segmentation"] == 1).any()
-
-
-def test_a_crop_shows_the_label_that_was_drawn(tmp_path, parent):
-    trainer = trainer_of(prepared(tmp_path, parent, patches=corrections(size=4 * PATCH_PX)), parent)
-    trainer._seed(1)
-    loader = trainer.get_dataloaders()[0].data_loader
-    loader.transforms = lambda **sample: sample
-    name = next(name for name in loader._data.identifiers if name.startswith("correction"))
-    for label in (0, 1):
-        middles = []
-        for _ in range(40):
-            target = loader._sample(name, label)["segmentation"][0]
-            middles.append(int(target[target.shape[0] // 2, target.shape[1] // 2]))
-        share = np.mean([middle == label for middle in middles])
-        assert share > 0.6, f"label {label}; where a patch ends, crops are moved inwards"
 
 
 def test_old_patches_are_shown_in_the_colours_of_the_corrections(tmp_path, parent):
@@ -206,7 +191,7 @@ def test_old_patches_are_shown_in_the_colours_of_the_corrections(tmp_path, paren
     trainer._seed(1)
     loader = trainer.get_dataloaders()[0].data_loader
     name = loader._replay[0]
-    (gain,) = trainer.finetuning.replay.gains[name]
+    (gain,) = trainer.finetuning.recolouring.gains[name]
     assert gain == pytest.approx((1.6, 1.6, 1.6), abs=0.1)
     loader.transforms = lambda **sample: sample
     plain = torch.from_numpy(np.array(loader._data.load_case(name)[0][:]))[:, 0]
@@ -215,7 +200,7 @@ def test_old_patches_are_shown_in_the_colours_of_the_corrections(tmp_path, paren
     assert 15 < len(changed) < 45
     rgb = next(patch for patch in old if patch.name == name).read_image()
     expected = torch.from_numpy(darker(rgb)).permute(2, 0, 1)
-    there = torch.tensor(loader._recolouring.white)[:, None, None]
+    there = torch.tensor(loader._recolouring.points.white)[:, None, None]
     assert (changed[0] / there * 255 - expected).abs().max() < 12
     assert loader._recoloured(plain, "correction_000") is plain
 
@@ -250,7 +235,7 @@ def test_without_replay_the_weights_are_held_back(tmp_path, parent):
         trainer.finetuning = trainer.finetuning.model_copy(update={"pull": pull})
         trainer._seed(1)
         loader = trainer.get_dataloaders()[0]
-        assert all(name.startswith("correction") for name, _ in loader.data_loader.draw_batch())
+        assert all(name.startswith("correction") for name in loader.data_loader.get_indices())
         trainer.on_train_epoch_start()
         for _ in range(4):
             trainer.train_step(next(loader))
@@ -270,9 +255,9 @@ def test_colours_are_shifted_in_rgb_whatever_the_normalisation(tmp_path, normali
     trainer = trainer_of(dataset, model)
     loader = trainer.get_dataloaders()[0].data_loader
     name = loader.indices[0]
-    note = loader._notes[name]
+    points = loader._points[name]
     stored = np.array(loader._data.load_case(name)[0][:])[:, 0]
-    black, white = (np.array(point)[:, None, None] for point in (note.black, note.white))
+    black, white = (np.array(point)[:, None, None] for point in (points.black, points.white))
     rgb = patches[int(name[-1])].read_image().transpose(2, 0, 1) / 255
     np.testing.assert_allclose((stored - black) / (white - black), rgb, atol=1e-4)
     assert trainer.train_step(next(trainer.get_dataloaders()[0]))["loss"] < 10

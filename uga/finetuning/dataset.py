@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from uga.finetuning.colours import densities, gains
-from uga.finetuning.options import PULL, WARM_UP_SHARE, CorrectionNotes, ReplayNotes, TrainerSettings
+from uga.finetuning.options import PULL, WARM_UP_SHARE, Points, Recolouring, TrainerSettings
 from uga.finetuning.splits import make_splits
 from uga.model.card import DATASET_FILE, PLANS_FILE
 from uga.model.normalisation import StatisticsAccumulator
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from uga.training.dataset import Dataset
 
     UInt8 = NDArray[np.uint8]
-    from uga.finetuning.options import Triple
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +60,8 @@ def work_plans(
     configuration = PlansManager(plans).get_configuration(model.card.configuration).configuration
     known = plans.pop("uga", None)
     settings = TrainerSettings(
-        corrections={patch.name: _notes(patch, model) for patch in corrections},
-        replay=_replay_notes(corrections, replay, model),
+        corrections={patch.name: _points(patch.read_image(), model) for patch in corrections},
+        recolouring=_recolouring(corrections, replay, model),
         share=options.mix if replay else 1.0,
         variants=options.variants,
         warm_up=round(WARM_UP_SHARE * options.epochs * options.iterations),
@@ -167,36 +166,27 @@ def _dataset_json(model: Model, patches: int) -> dict[str, Any]:
     }
 
 
-def _notes(patch: LearningPatch, model: Model) -> CorrectionNotes:
-    black, white = _black_and_white(patch.read_image(), model)
-    values, counts = np.unique(patch.read_labels(), return_counts=True)
-    held = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value != NOT_JUDGED}
-    return CorrectionNotes(black=black, white=white, centre=patch.centre, pixels=held)
-
-
-def _replay_notes(
+def _recolouring(
     corrections: Sequence[LearningPatch], replay: Sequence[LearningPatch], model: Model
-) -> ReplayNotes | None:
+) -> Recolouring | None:
     """None where there is nothing to recolour, or where a normalisation by each image's own statistics undoes it."""
     if not replay or model.normalisation.needs_statistics:
         return None
     tumour = model.labels[model.tumour_label]
     there, here = densities(corrections, tumour), densities(replay, tumour)
-    black, white = _black_and_white(replay[0].read_image(), model)
-    return ReplayNotes(
-        black=black,
-        white=white,
+    return Recolouring(
+        points=_points(replay[0].read_image(), model),
         gains={patch.name: gains(here[patch.centre], there.values()) for patch in replay if patch.centre in here},
     )
 
 
-def _black_and_white(image: UInt8, model: Model) -> tuple[Triple, Triple]:
-    """What 0 and 255 of each channel become under the model's normalisation of this image (h, w, 3)."""
+def _points(image: UInt8, model: Model) -> Points:
+    """Black and white under the model's normalisation of this image (h, w, 3)."""
     accumulator = StatisticsAccumulator()
     accumulator.add(image)
     ends = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
     black, white = model.normalisation.apply(ends, accumulator.result())[:, 0].T.tolist()
-    return tuple(black), tuple(white)
+    return Points(black=tuple(black), white=tuple(white))
 
 
 def _write_raw(raw: Path, patch: LearningPatch, *, ignore: int) -> tuple[Path, Path]:

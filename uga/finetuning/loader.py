@@ -12,19 +12,16 @@ import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
-from uga.finetuning.drawing import CorrectionDraw
 from uga.finetuning.variants import UNCHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from uga.finetuning.options import CorrectionNotes, ReplayNotes, Triple
+    from uga.finetuning.options import Points, Recolouring
     from uga.finetuning.variants import Variant
 
 _RECOLOURED = 0.5
 """Share of the old patches that are shown in the colours of a corrected centre."""
-_TRIES = 10
-_BACKGROUND = 0
 
 
 class MixedLoader(nnUNetDataLoader):  # type: ignore[misc]
@@ -36,8 +33,8 @@ class MixedLoader(nnUNetDataLoader):  # type: ignore[misc]
     Args:
         data: nnU-Net's dataset of the fold's training patches.
         variants: Name of each correction -> its variants.
-        notes: Name of each correction -> what is known of it.
-        replay: How to recolour old patches, if they can be.
+        points: Name of each correction -> what black and white are in its channels.
+        recolouring: Of old patches, if they can be.
         share: Mean share of a batch that is corrections.
         ignore_label: nnU-Net's.
         **options: `nnUNetDataLoader`'s.
@@ -48,28 +45,28 @@ class MixedLoader(nnUNetDataLoader):  # type: ignore[misc]
         data: Any,
         *,
         variants: Mapping[str, Sequence[Variant]],
-        notes: Mapping[str, CorrectionNotes],
-        replay: ReplayNotes | None,
+        points: Mapping[str, Points],
+        recolouring: Recolouring | None,
         share: float,
         ignore_label: int,
         **options: Any,
     ) -> None:
         super().__init__(data, probabilistic_oversampling=True, **options)
-        own = {name: notes[name] for name in data.identifiers if name in notes}
-        self._corrections = CorrectionDraw(own) if own else None
+        self._corrections = [name for name in data.identifiers if name in variants]
         self._replay = [name for name in data.identifiers if name not in variants]
         self._variants = variants
-        self._notes = notes
-        self._recolouring = replay
+        self._points = points
+        self._recolouring = recolouring
         self._share = share if self._replay else 1.0
         self._ignore = ignore_label
 
-    def draw_batch(self) -> list[tuple[str, int | None]]:
-        """Names of a batch, corrections with the label to centre on; a broken share is rounded up as often as due."""
-        draw = self._corrections
-        corrections = int(self._share * self.batch_size + np.random.random()) if draw else 0  # noqa: NPY002
-        old = np.random.choice(self._replay or [""], self.batch_size - corrections)  # noqa: NPY002
-        return [*(draw.draw() for _ in range(corrections) if draw), *((str(name), None) for name in old)]
+    def get_indices(self) -> list[str]:
+        """Names of a batch: corrections first; a broken share is rounded up as often as is due."""
+        corrections = int(self._share * self.batch_size + np.random.random()) if self._corrections else 0  # noqa: NPY002
+        return [
+            *np.random.choice(self._corrections or [""], corrections),  # noqa: NPY002 - the trainer seeds this one
+            *np.random.choice(self._replay or [""], self.batch_size - corrections),  # noqa: NPY002
+        ]
 
     def get_bbox(self, data_shape: Any, *args: Any, **options: Any) -> tuple[list[int], list[int]]:
         """nnU-Net's crop, moved back to where a random crop may lie."""
@@ -82,28 +79,28 @@ class MixedLoader(nnUNetDataLoader):  # type: ignore[misc]
     @torch.no_grad()
     def generate_train_batch(self) -> dict[str, Any]:
         """A batch: ``data`` float32 (B, 3, h, w), ``target`` int16 per deep-supervision scale, ``keys``."""
-        drawn = self.draw_batch()
-        samples = [self._sample(name, label) for name, label in drawn]
+        names = self.get_indices()
+        samples = [self._sample(name, force_foreground=self.get_do_oversample(j)) for j, name in enumerate(names)]
         targets = [sample["segmentation"] for sample in samples]
         return {
             "data": torch.stack([sample["image"] for sample in samples]).float(),
             "target": [torch.stack(list(scale)) for scale in zip(*targets, strict=True)]
             if isinstance(targets[0], list)
             else torch.stack(targets),
-            "keys": [name for name, _ in drawn],
+            "keys": names,
         }
 
-    def _sample(self, name: str, label: int | None) -> dict[str, Any]:
+    def _sample(self, name: str, *, force_foreground: bool) -> dict[str, Any]:
         data, labels, _, properties = self._data.load_case(name)
-        box = self._box(labels, label, properties["class_locations"])
+        starts, ends = self.get_bbox(data.shape[1:], force_foreground, properties["class_locations"])
+        box = [[start, end] for start, end in zip(starts, ends, strict=True)]
         image = torch.from_numpy(crop_and_pad_nd(data, box, 0)).float()[:, 0]
         target = torch.from_numpy(crop_and_pad_nd(labels, box, self._ignore, cast_cropped_to=np.int16))[:, 0]
         variant = self._draw(name)
         if variant is not UNCHANGED:
-            note = self._notes[name]
-            image = variant.place(_in_rgb(variant.colour, image, note.black, note.white)).contiguous()
+            image = variant.place(_in_rgb(variant.colour, image, self._points[name])).contiguous()
             target = variant.place(target).contiguous()
-        elif label is None:
+        else:
             image = self._recoloured(image, name)
         sample: dict[str, Any] = self.transforms(image=image, segmentation=target.to(torch.int16))
         return sample
@@ -112,38 +109,17 @@ class MixedLoader(nnUNetDataLoader):  # type: ignore[misc]
         choices = self._variants.get(name)
         return choices[np.random.randint(len(choices))] if choices else UNCHANGED  # noqa: NPY002
 
-    def _box(self, labels: Any, label: int | None, locations: Any) -> list[list[int]]:
-        """Where a crop lies: around the label; around foreground, in old patches (None), as often as nnU-Net asks."""
-        shape = labels.shape[1:]
-        for _ in range(_TRIES):
-            if label is None:
-                starts, ends = self.get_bbox(shape, self.get_do_oversample(0), locations)
-            else:
-                starts, ends = self.get_bbox(shape, label != _BACKGROUND, locations, label or None)
-            if label != _BACKGROUND or labels[(0, *_middle(starts, ends, shape))] == _BACKGROUND:
-                break  # nnU-Net keeps no places of the background
-        return [[start, end] for start, end in zip(starts, ends, strict=True)]
-
     def _recoloured(self, image: torch.Tensor, name: str) -> torch.Tensor:
         """An old patch in the colours of one of the corrected centres, or as it is."""
-        notes = self._recolouring
-        choices = notes.gains.get(name) if notes else None
-        if notes is None or not choices or np.random.random() >= _RECOLOURED:  # noqa: NPY002
+        how = self._recolouring
+        choices = how.gains.get(name) if how else None
+        if how is None or not choices or np.random.random() >= _RECOLOURED:  # noqa: NPY002
             return image
         gain = torch.tensor(choices[np.random.randint(len(choices))])[:, None, None]  # noqa: NPY002
-        return _in_rgb(lambda rgb: rgb.clamp(0, 1) ** gain, image, notes.black, notes.white)
+        return _in_rgb(lambda rgb: rgb.clamp(0, 1) ** gain, image, how.points)
 
 
-def _middle(starts: Sequence[int], ends: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
-    """The pixel of a patch in the middle of a crop."""
-    return tuple(
-        min(max((start + end) // 2, 0), length - 1) for start, end, length in zip(starts, ends, shape, strict=True)
-    )
-
-
-def _in_rgb(
-    change: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, black: Triple, white: Triple
-) -> torch.Tensor:
+def _in_rgb(change: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor, points: Points) -> torch.Tensor:
     """Change colours in RGB between 0 and 1, whatever the normalisation."""
-    low, high = (torch.tensor(point)[:, None, None] for point in (black, white))
-    return change((image - low) / (high - low)) * (high - low) + low
+    black, white = (torch.tensor(point)[:, None, None] for point in (points.black, points.white))
+    return change((image - black) / (white - black)) * (white - black) + black

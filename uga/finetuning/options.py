@@ -48,35 +48,26 @@ class TrainingOptions(BaseModel):
     precision: Precision = "fp32"
 
 
-class CorrectionNotes(BaseModel):
-    """What the trainer is told of a correction.
-
-    Attributes:
-        black, white: What 0 and 255 became in each channel of the preprocessed patch.
-        centre: Where it comes from.
-        pixels: Label value -> judged pixels that have it.
-    """
+class Points(BaseModel):
+    """What 0 (``black``) and 255 (``white``) became in each channel of a preprocessed patch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     black: Triple
     white: Triple
-    centre: str
-    pixels: dict[int, int]
 
 
-class ReplayNotes(BaseModel):
-    """What the trainer is told of old patches.
+class Recolouring(BaseModel):
+    """How old patches are shown in the colours of the corrected centres.
 
     Attributes:
-        black, white: As of corrections; the same for all patches.
+        points: Of all old patches.
         gains: Patch name -> for each corrected centre the factors of optical density (R, G, B) that give its colours.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    black: Triple
-    white: Triple
+    points: Points
     gains: dict[str, tuple[Triple, ...]]
 
 
@@ -84,8 +75,8 @@ class TrainerSettings(BaseModel):
     """What `FinetuneTrainer` reads from its plans.
 
     Attributes:
-        corrections: Names of the corrections, and what is known of them.
-        replay: Of the old patches that can be shown in other colours; None if none can.
+        corrections: Names of the corrections, and their black and white.
+        recolouring: Of old patches; None where it is not done.
         share: Mean share of a batch that is corrections.
         variants: Number of variants of each correction.
         warm_up: Iterations until the peak of the learning rate.
@@ -95,8 +86,8 @@ class TrainerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    corrections: dict[str, CorrectionNotes]
-    replay: ReplayNotes | None = None
+    corrections: dict[str, Points]
+    recolouring: Recolouring | None = None
     share: Annotated[float, Field(gt=0, le=1)]
     variants: Annotated[int, Field(ge=1)]
     warm_up: Annotated[int, Field(ge=0)]

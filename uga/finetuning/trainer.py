@@ -134,8 +134,8 @@ class FinetuneTrainer(UgaTrainer):
                 )
                 for name in settings.corrections
             },
-            notes=settings.corrections,
-            replay=settings.replay,
+            points=settings.corrections,
+            recolouring=settings.recolouring,
             share=settings.share,
             ignore_label=labels.ignore_label,
             **common,
