@@ -104,7 +104,7 @@ class Pipeline:
             with watch.stage("tissue"):
                 detected = detect_tissue(slide, grid)
                 tissue = detected if source.tissue_mask is None else read_tissue_mask(source.tissue_mask, slide, grid)
-            work = _SlideWork(self, source, slide, grid, tissue, folder, _slide_record(identity))
+            work = _SlideWork(self, source, slide, grid, tissue, folder, identity.input.slide)
             work.check_room()
             try:
                 work.run(detected, watch, progress, started)
@@ -359,10 +359,6 @@ class PatchExporter:
                 patch, region, image=image, prediction=labels.read(region), uncertainty=uncertainty.read(region)
             )
         return package, patch
-
-
-def _slide_record(identity: RunIdentity) -> SlideRecord:
-    return SlideRecord(**identity.input.model_dump(exclude={"size_bytes"}))
 
 
 def _check_owner(folder: Path, source: SlideInput) -> None:

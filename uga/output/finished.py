@@ -35,7 +35,7 @@ class FinishedSlide:
     @property
     def record(self) -> SlideRecord:
         """The slide."""
-        return SlideRecord(**self.manifest.input.model_dump(exclude={"size_bytes"}))
+        return self.manifest.input.slide
 
     @property
     def layout(self) -> Layout:

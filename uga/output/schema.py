@@ -243,6 +243,11 @@ class InputRecord(SlideRecord):
 
     size_bytes: Annotated[int, Field(ge=0)]
 
+    @property
+    def slide(self) -> SlideRecord:
+        """The slide alone, as lists and packages have it."""
+        return SlideRecord(**self.model_dump(exclude={"size_bytes"}))
+
 
 class RunIdentity(Record):
     """What decides the result of a run; two runs that agree in it write the same files."""
