@@ -1,6 +1,5 @@
 """What is computed with, from what is asked for and what the machine has."""
 
-import logging
 
 import pytest
 import torch
@@ -47,7 +46,6 @@ def test_devices(machine, monkeypatch):
     ("usable", "expected", "warnings"), [(("cuda:0", "cuda:2"), ("cuda:0", "cuda:2"), 1), ((), ("cpu",), 2)]
 )
 def test_auto_leaves_out_what_does_not_compute_and_cuda_refuses_it(monkeypatch, caplog, usable, expected, warnings):
-    monkeypatch.setattr(logging.getLogger("uga"), "propagate", True)  # a command that ran before has cut it off
     gpus = Gpus(usable, {"cuda:1": "cuda:1 has no kernels; use another base."})
     monkeypatch.setattr(arithmetic, "find_gpus", lambda: gpus)
     assert find_devices("auto") == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,7 +123,6 @@ def joined(ensemble: Ensemble, batch: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("mirroring", [False, True])
 def test_a_batch_that_does_not_fit_is_halved_once_and_for_all(tmp_path, caplog, monkeypatch, mirroring):
-    monkeypatch.setattr(logging.getLogger("uga"), "propagate", True)  # a command that ran before has cut it off
     ensemble = Ensemble(load_model(make_trained_folder(tmp_path, folds=2).model), device=CPU, mirroring=mirroring)
     batch = torch.rand(7, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     expected = ensemble.logits(batch)

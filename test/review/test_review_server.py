@@ -171,7 +171,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.touch", refuse)
-    with pytest.raises(UserError, match=r"cannot be written \(Permission denied\), so nothing could be saved"):
+    with pytest.raises(UserError, match=r"cannot be written \(Permission denied\); corrections are saved there"):
         review(ReviewRequest(tmp_path))
 
 
