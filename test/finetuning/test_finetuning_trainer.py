@@ -186,7 +186,8 @@ def test_old_patches_are_shown_in_the_colours_of_the_corrections(tmp_path, paren
         return dataclasses.replace(patch, read_image=lambda: darker(patch.read_image()), centre="dark")
 
     old = pack_patches(model_pack(parent, "replay"), parent)
-    dataset = prepared(tmp_path, parent, patches=[tinted(patch) for patch in old[:3]])
+    patches = [tinted(patch) for patch in old[:3]]
+    dataset = prepared(tmp_path, parent, patches=patches, options=OPTIONS.model_copy(update={"recolour": 0.5}))
     trainer = trainer_of(dataset, parent)
     trainer._seed(1)
     loader = trainer.get_dataloaders()[0].data_loader
@@ -203,6 +204,8 @@ def test_old_patches_are_shown_in_the_colours_of_the_corrections(tmp_path, paren
     there = torch.tensor(loader._recolouring.points.white)[:, None, None]
     assert (changed[0] / there * 255 - expected).abs().max() < 12
     assert loader._recoloured(plain, "correction_000") is plain
+    by_default = trainer_of(prepared(tmp_path / "default", parent, patches=patches), parent)
+    assert by_default.finetuning.recolouring is None
 
 
 def test_what_a_turned_crop_lacks_is_not_judged(tmp_path, parent):

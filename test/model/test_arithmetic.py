@@ -1,6 +1,5 @@
 """What is computed with, from what is asked for and what the machine has."""
 
-
 import pytest
 import torch
 

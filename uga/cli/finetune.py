@@ -63,6 +63,15 @@ def finetune(  # noqa: PLR0913 - each parameter is an option of the command
     mix: Annotated[
         float, typer.Option(envvar="UGA_MIX", help="Share of a batch that is corrections, above 0, at most 1.")
     ] = _DEFAULTS.mix,
+    recolour: Annotated[
+        float,
+        typer.Option(
+            envvar="UGA_RECOLOUR",
+            help="Share of the old patches that are shown in the colours of a corrected centre; on trial.",
+            min=0,
+            max=1,
+        ),
+    ] = _DEFAULTS.recolour,
     variants: Annotated[
         int, typer.Option(envvar="UGA_VARIANTS", help="Flipped and stain-shifted variants of a correction.", min=1)
     ] = _DEFAULTS.variants,
@@ -113,6 +122,7 @@ def finetune(  # noqa: PLR0913 - each parameter is an option of the command
             iterations=iterations,
             lr=lr,
             mix=mix,
+            recolour=recolour,
             variants=variants,
             seed=seed,
             precision=resolve_training_precision(precision, devices),

@@ -61,7 +61,7 @@ def work_plans(
     known = plans.pop("uga", None)
     settings = TrainerSettings(
         corrections={patch.name: _points(patch.read_image(), model) for patch in corrections},
-        recolouring=_recolouring(corrections, replay, model),
+        recolouring=_recolouring(corrections, replay, model, options.recolour),
         share=options.mix if replay else 1.0,
         variants=options.variants,
         warm_up=round(WARM_UP_SHARE * options.epochs * options.iterations),
@@ -167,14 +167,18 @@ def _dataset_json(model: Model, patches: int) -> dict[str, Any]:
 
 
 def _recolouring(
-    corrections: Sequence[LearningPatch], replay: Sequence[LearningPatch], model: Model
+    corrections: Sequence[LearningPatch], replay: Sequence[LearningPatch], model: Model, share: float
 ) -> Recolouring | None:
-    """None where there is nothing to recolour, or where a normalisation by each image's own statistics undoes it."""
-    if not replay or model.normalisation.needs_statistics:
+    """None where nothing is to be recoloured, or where a normalisation by each image's own statistics undoes it."""
+    if not replay or not share:
+        return None
+    if model.normalisation.needs_statistics:
+        log.warning("%s is normalised by each image's own statistics, so old patches are not recoloured.", model.name)
         return None
     tumour = model.labels[model.tumour_label]
     there, here = densities(corrections, tumour), densities(replay, tumour)
     return Recolouring(
+        share=share,
         points=_points(replay[0].read_image(), model),
         gains={patch.name: gains(here[patch.centre], there.values()) for patch in replay if patch.centre in here},
     )

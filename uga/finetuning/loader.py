@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from uga.finetuning.options import Points, Recolouring
     from uga.finetuning.variants import Variant
 
-_RECOLOURED = 0.5
-"""Share of the old patches that are shown in the colours of a corrected centre."""
-
 
 class MixedLoader(nnUNetDataLoader):  # type: ignore[misc]
     """nnU-Net's loader for 2D patches, with variants.
@@ -113,7 +110,7 @@ class MixedLoader(nnUNetDataLoader):  # type: ignore[misc]
         """An old patch in the colours of one of the corrected centres, or as it is."""
         how = self._recolouring
         choices = how.gains.get(name) if how else None
-        if how is None or not choices or np.random.random() >= _RECOLOURED:  # noqa: NPY002
+        if how is None or not choices or np.random.random() >= how.share:  # noqa: NPY002
             return image
         gain = torch.tensor(choices[np.random.randint(len(choices))])[:, None, None]  # noqa: NPY002
         return _in_rgb(lambda rgb: rgb.clamp(0, 1) ** gain, image, how.points)

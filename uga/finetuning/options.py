@@ -31,6 +31,7 @@ class TrainingOptions(BaseModel):
         iterations: Batches in an epoch.
         lr: Learning rate after the warm-up; polynomial decay follows.
         mix: Share of every batch that is corrections where there is replay.
+        recolour: Share of the replay that is shown in the colours of a corrected centre.
         variants: Number of flipped and stain-shifted variants of each correction.
         seed: Same seed, device, threads and input: same weights.
         precision: What the networks are trained in: ``fp32``; ``bf16``, by autocast with weights in fp32; or ``fp16``,
@@ -43,6 +44,7 @@ class TrainingOptions(BaseModel):
     iterations: Annotated[int, Field(ge=1)] = 25
     lr: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     mix: Annotated[float, Field(gt=0, le=1)] = 0.5
+    recolour: Annotated[float, Field(ge=0, le=1)] = 0.0
     variants: Annotated[int, Field(ge=1)] = 100
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Precision = "fp32"
@@ -61,12 +63,14 @@ class Recolouring(BaseModel):
     """How old patches are shown in the colours of the corrected centres.
 
     Attributes:
+        share: Of the old patches in a batch.
         points: Of all old patches.
         gains: Patch name -> for each corrected centre the factors of optical density (R, G, B) that give its colours.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    share: Annotated[float, Field(gt=0, le=1)]
     points: Points
     gains: dict[str, tuple[Triple, ...]]
 

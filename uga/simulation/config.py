@@ -255,6 +255,7 @@ class Finetuning(Strict):
     iterations: _Positive = _DEFAULTS.iterations
     lr: Annotated[float, Field(gt=0, lt=1)] = _DEFAULTS.lr
     mix: Annotated[float, Field(gt=0, le=1)] = _DEFAULTS.mix
+    recolour: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.recolour
     variants: _Positive = _DEFAULTS.variants
     precision: TrainingPrecisionChoice = "auto"
     """On a CPU; ``auto`` is bf16 where the processor has it."""
