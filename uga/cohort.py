@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from uga.errors import ExitCode, UgaError, gpu_sentence, is_out_of_memory, storage_sentence
+from uga.errors import ExitCode, UgaError, is_out_of_memory, machine_sentence
 from uga.memory import return_free_memory
 from uga.model.card import RESEARCH_USE
 from uga.output.files import write_json
@@ -200,7 +200,7 @@ def _explain(error: Exception, source: SlideInput) -> tuple[str, ExitCode]:
     name = source.path.name
     if is_out_of_memory(error):
         return f"{name}: memory ran out; give the run more memory or use a GPU with more.", ExitCode.SLIDE_FAILED
-    if sentence := storage_sentence(error) or gpu_sentence(error):
+    if sentence := machine_sentence(error):
         return f"{name}: {sentence}", ExitCode.SLIDE_FAILED
     if isinstance(error, OSError) and error.strerror:
         place = error.filename or "the output folder"

@@ -99,6 +99,11 @@ _FULL_DISK = re.compile(
 )
 
 
+def machine_sentence(error: BaseException) -> str | None:
+    """`storage_sentence` or `gpu_sentence`: what to tell where the machine is at fault; None for any other error."""
+    return storage_sentence(error) or gpu_sentence(error)
+
+
 def storage_sentence(error: BaseException) -> str | None:
     """What to tell where a disk is full, read-only or failing, or rights are missing; None for any other error."""
     if isinstance(error, OSError) and error.errno in _MENDED_BY_USERS:

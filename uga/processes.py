@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from uga.cli.console import configure_logging
-from uga.errors import UgaError, UserError, gpu_sentence, is_out_of_memory, storage_sentence
+from uga.errors import UgaError, UserError, is_out_of_memory, machine_sentence
 from uga.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _run(job: Job, sender: Connection) -> None:
     except Exception as error:
         if is_out_of_memory(error):
             sender.send((True, f"{job.name} ran out of memory; {job.remedy}."))
-        elif sentence := storage_sentence(error) or gpu_sentence(error):
+        elif sentence := machine_sentence(error):
             sender.send((True, f"{job.name}: {sentence}"))
         else:
             log.exception("%s failed", job.name)

@@ -128,9 +128,10 @@ def evaluate(  # noqa: PLR0913 - each parameter is an option of the command
     failures = [one for one in results if isinstance(one, SlideFailure)]
     if not slides:
         raise failures[0].error
-    for label in () if all(one.case.lesion == "negative" for one in slides) else slides[0].labels:
-        if not any(one.labels[label].true_positive + one.labels[label].false_negative for one in slides):
-            log.warning("No reference holds %s; does --labels (%s) name its values and classes?", label, labels)
+    if any(one.case.lesion != "negative" for one in slides):
+        for label in slides[0].labels:
+            if not any(one.labels[label].true_positive + one.labels[label].false_negative for one in slides):
+                log.warning("No reference holds %s; does --labels (%s) name its values and classes?", label, labels)
     log.info("%d slides compared; confidence intervals and figures", len(slides))
     evaluation = summarise(slides, settings, failures=failures)
     write_evaluation(output, evaluation, slides)

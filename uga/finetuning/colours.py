@@ -1,8 +1,9 @@
 """The colours of a centre's tissue, and old patches shown in them.
 
 Old patches hold the labels that few corrections show, but in their own stain; beside a few corrections of another stain
-the network learns that this stain means what those few hold. So old patches are also shown in the colours of each
-corrected centre: every channel's optical density is scaled as the mean density of its tissue demands (Beer-Lambert).
+the network learns that this stain means what those few hold. With `TrainingOptions.recolour` old patches are shown in
+the colours of the corrected centres too: the optical density of every channel is scaled as the mean densities of the
+tissue demand (Beer-Lambert).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from uga.finetuning.options import triple
 from uga.output.schema import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -18,9 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from uga.finetuning.options import Triple
     from uga.finetuning.patches import LearningPatch
-
-    Triple = tuple[float, float, float]
 
 _GLASS = 0.12
 """Mean optical density up to which a pixel is glass: grey 227 of 255."""
@@ -46,14 +47,9 @@ def densities(patches: Iterable[LearningPatch], tumour: int) -> dict[str, Triple
         tissue = density[(density.mean(axis=-1) > _GLASS) & (labels != tumour) & (labels != NOT_JUDGED)]
         sums[patch.centre] = sums.get(patch.centre, np.zeros(3)) + tissue.sum(axis=0, dtype=np.float64)
         counts[patch.centre] = counts.get(patch.centre, 0) + len(tissue)
-    return {centre: _triple(sums[centre] / count) for centre, count in counts.items() if count >= _FEWEST_PX}
+    return {centre: triple(sums[centre] / count) for centre, count in counts.items() if count >= _FEWEST_PX}
 
 
 def gains(own: Triple, others: Iterable[Triple]) -> tuple[Triple, ...]:
     """The factors that take optical densities from a centre's own to each of the others, no more than twofold."""
-    return tuple(_triple(np.clip(np.divide(other, own), *_LIMITS)) for other in others)
-
-
-def _triple(values: NDArray[np.float64]) -> Triple:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+    return tuple(triple(np.clip(np.divide(other, own), *_LIMITS)) for other in others)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from uga.model.choices import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 RECIPE = 2
 """Goes up when the same options and corrections come to train otherwise, which is another fine-tuning then."""
@@ -20,7 +23,13 @@ AdamW moves a weight by about the learning rate, so none gets further away than 
 
 
 Triple = tuple[float, float, float]
-"""Of red, green, blue."""
+"""Of red, green, blue, or of three stains."""
+
+
+def triple(values: Iterable[float]) -> Triple:
+    """Three numbers, of an array for instance."""
+    first, second, third = (float(value) for value in values)
+    return first, second, third
 
 
 class TrainingOptions(BaseModel):

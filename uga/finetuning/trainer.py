@@ -111,10 +111,8 @@ class FinetuneTrainer(UgaTrainer):
             ignore_label=labels.ignore_label,
         )
         for transform in transforms.transforms:
-            if isinstance(transform, SpatialTransform):
-                transform.padding_value_seg = (
-                    labels.ignore_label
-                )  # what a turned crop lacks is tissue that nobody judged
+            if isinstance(transform, SpatialTransform):  # what a turned crop lacks is tissue that nobody judged
+                transform.padding_value_seg = labels.ignore_label
         training, held_out = self.get_tr_and_val_datasets()
         if not held_out.identifiers:
             held_out = training

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from uga.finetuning.options import Triple, triple
 from uga.training.stain import HedJitter
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 STAIN_SCALING = 0.05
 """Half-width of the scaling of each stain, as in the published pathology trainers (``hed005``)."""
@@ -25,8 +22,6 @@ STAIN_SHIFT = 0.01
 HUE_DEGREES = 10.0
 """Half-width of the hue rotation."""
 
-_Triple = tuple[float, float, float]
-
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -34,8 +29,8 @@ class Variant:
 
     turns: int = 0
     mirrored: bool = False
-    stain_factor: _Triple = (1.0, 1.0, 1.0)
-    stain_offset: _Triple = (0.0, 0.0, 0.0)
+    stain_factor: Triple = (1.0, 1.0, 1.0)
+    stain_offset: Triple = (0.0, 0.0, 0.0)
     hue: float = 0.0
 
     def place(self, image: torch.Tensor) -> torch.Tensor:
@@ -74,8 +69,8 @@ def draw_variants(name: str, count: int, *, seed: tuple[int, ...], square: bool)
             Variant(
                 turns=turn,
                 mirrored=mirrored,
-                stain_factor=_triple(1 + rng.uniform(-STAIN_SCALING, STAIN_SCALING, 3)),
-                stain_offset=_triple(rng.uniform(-STAIN_SHIFT, STAIN_SHIFT, 3)),
+                stain_factor=triple(1 + rng.uniform(-STAIN_SCALING, STAIN_SCALING, 3)),
+                stain_offset=triple(rng.uniform(-STAIN_SHIFT, STAIN_SHIFT, 3)),
                 hue=float(rng.uniform(-HUE_DEGREES, HUE_DEGREES)),
             )
         )
@@ -85,7 +80,7 @@ def draw_variants(name: str, count: int, *, seed: tuple[int, ...], square: bool)
 class _StainShift(HedJitter):
     """`HedJitter` with parameters that are given, not drawn."""
 
-    def __init__(self, factor: _Triple, offset: _Triple) -> None:
+    def __init__(self, factor: Triple, offset: Triple) -> None:
         super().__init__(0.0)
         self._parameters = {"factor": torch.tensor(factor), "offset": torch.tensor(offset)}
 
@@ -99,8 +94,3 @@ def _hue_rotation(degrees: float) -> torch.Tensor:
     along = torch.full((3, 3), (1 - cosine) / 3)
     across = sine * torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
     return cosine * torch.eye(3) + along + across
-
-
-def _triple(values: NDArray[np.float64]) -> _Triple:
-    first, second, third = (float(value) for value in values)
-    return first, second, third

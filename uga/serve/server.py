@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from uga.errors import ExitCode, UgaError, UserError, gpu_sentence, is_out_of_memory, storage_sentence
+from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory, machine_sentence
 from uga.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _run(case: Callable[[], ExitCode]) -> tuple[ExitCode, str]:
     except Exception as error:
         if is_out_of_memory(error):
             code, sentence = ExitCode.SLIDE_FAILED, "Memory ran out; give the run more memory or use a GPU with more."
-        elif trouble := storage_sentence(error) or gpu_sentence(error):
+        elif trouble := machine_sentence(error):
             code, sentence = ExitCode.SLIDE_FAILED, trouble
         else:
             log.exception("unexpected error")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from uga.cohort import FAILURES_FILE
-from uga.errors import ExitCode, UgaError, UserError, gpu_sentence, is_out_of_memory, storage_sentence
+from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory, machine_sentence
 from uga.model.arithmetic import resolve_arithmetic, resolve_training_precision
 from uga.output.files import write_atomic, write_json
 from uga.output.schema import SCHEMA_VERSION, Record
@@ -308,7 +308,7 @@ def _attempt(plans: Sequence[Plan], experiment: Experiment, slot: Slot) -> CellF
     except Exception as error:
         if is_out_of_memory(error):
             return _failed(name, "memory ran out; use a smaller --parallel or a device with more.")
-        if sentence := storage_sentence(error) or gpu_sentence(error):
+        if sentence := machine_sentence(error):
             return _failed(name, sentence)
         log.exception("%s: unexpected error", name)
         return _failed(name, f"a defect of UGA ({type(error).__name__}); report it with the log.", ExitCode.DEFECT)
