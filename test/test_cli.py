@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -18,10 +19,16 @@ from test_process import tissue_like
 
 from uga.cli.console import execute
 from uga.cli.main import app
+from uga.errors import ExitCode
+from uga.model.ensemble import Ensemble
 from uga.options import RunOptions
 from uga.output.schema import RankedPatches
 from uga.ranking import Strategy
+from uga.serve import server
 from uga.slide import open_slide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def uga(*arguments: object) -> int:
@@ -44,6 +51,27 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 def test_serving_is_not_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert uga("infer", "--input", tmp_path, "--output", tmp_path / "out", "--serve", "--parallel", 2) == 2
     assert "leave out --parallel" in capsys.readouterr().err
+
+
+def test_serving_asks_after_each_failed_case_whether_the_device_computes(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(Ensemble, "check_device", lambda _: asked.append(True))
+
+    def two_cases(_: int, prepare: Callable[[], Callable[[], ExitCode]]) -> ExitCode:
+        case = prepare()
+        assert case() is ExitCode.OK
+        assert not asked
+        (tmp_path / "in" / "a.tif").write_bytes(b"no slide")
+        return case()
+
+    monkeypatch.setattr(server, "serve", two_cases)
+    (tmp_path / "in").mkdir()
+    write_tiff(tmp_path / "in" / "a.tif", tissue_like(320, 300, seed=1))
+    arguments = ("--input", tmp_path / "in", "--output", tmp_path / "out", "--model", tiny_model, "--patch", 128)
+    assert uga("infer", *arguments, "--serve") == ExitCode.SLIDE_FAILED
+    assert asked == [True]
 
 
 def test_a_gpu_that_fails_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:

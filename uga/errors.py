@@ -44,6 +44,12 @@ class SpacingError(SlideError):
     """The slide's pixel size is missing or implausible, or too coarse for the model."""
 
 
+class DeviceError(UgaError):
+    """The device no longer computes for this process; another process may be well."""
+
+    exit_code = ExitCode.SLIDE_FAILED
+
+
 _NO_ENGINE = "unable to find an engine to execute this computation"
 _LACK_OF_MEMORY = (
     "out of memory",

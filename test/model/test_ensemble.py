@@ -14,7 +14,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 from safetensors.torch import load_file, save_file
 
-from uga.errors import ModelError
+from uga.errors import DeviceError, ModelError
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
 from uga.model.normalisation import StatisticsAccumulator
@@ -161,6 +161,23 @@ def test_one_window_that_does_not_fit_and_other_faults_are_raised(tmp_path):
     with pytest.raises(RuntimeError, match="no such kernel"):
         joined(ensemble, torch.rand(4, 3, 64, 64))
     assert device.asked == [4]
+
+
+def test_a_device_that_no_longer_computes_is_told_from_a_full_one(tmp_path, monkeypatch):
+    ensemble = Ensemble(load_model(make_trained_folder(tmp_path, folds=2).model), device=CPU)
+    ensemble.check_device()
+
+    def fails_with(error):
+        def ones(*_args, **_kwargs):
+            raise error
+
+        monkeypatch.setattr(torch, "ones", ones)
+
+    fails_with(torch.OutOfMemoryError("CUDA out of memory"))
+    ensemble.check_device()
+    fails_with(RuntimeError("CUDA error: an illegal memory access was encountered.\nCompile with"))
+    with pytest.raises(DeviceError, match=r"^cpu no longer computes \(CUDA error: an illegal .* encountered\); start"):
+        ensemble.check_device()
 
 
 def test_mirroring_is_nnunets(tmp_path, predictor_on):

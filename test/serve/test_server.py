@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTED = """
 import pathlib, sys, time, typer
 from uga.cli.console import execute
-from uga.errors import ExitCode, SlideError, UserError
+from uga.errors import DeviceError, ExitCode, SlideError, UserError
 from uga.serve.server import serve
 folder, port = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 def note(text):
@@ -47,6 +47,7 @@ def case():
         elif what != "ok":
             raise {"user": UserError("The input is wrong."), "slide": SlideError("The slide is torn."),
                    "memory": MemoryError(), "defect": KeyError("x"),
+                   "device": DeviceError("cuda:0 no longer computes (CUDA error: lost); start again."),
                    "gpu": type("AcceleratorError", (RuntimeError,), {})("CUDA error: busy"),
                    "disk": OSError(28, "No space left on device", "/output/map.tif")}[what]
     finally:
@@ -179,6 +180,14 @@ def test_a_failing_case_says_why_and_the_next_one_works(
     assert server.last_error(sentence)
     (folder / "case").write_text("ok")
     assert server.ask("POST", "/invoke")[0] == 201
+
+
+def test_a_device_that_no_longer_computes_ends_the_server(ready: tuple[Server, Path]) -> None:
+    server, folder = ready
+    (folder / "case").write_text("device")
+    assert server.ask("POST", "/invoke") == (500, "cuda:0 no longer computes (CUDA error: lost); start again.")
+    assert server.process.wait(timeout=30) == 1
+    assert server.last_error("no longer computes")
 
 
 def test_cases_run_one_at_a_time_and_health_answers_meanwhile(ready: tuple[Server, Path]) -> None:

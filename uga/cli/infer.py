@@ -249,7 +249,7 @@ def infer(  # noqa: PLR0913 - each parameter is an option of the command
         def case() -> ExitCode:
             clear_run(slides, output)  # whatever becomes of this case, nobody shall find the last one's results
             slides[:] = find()
-            return _told(run_cohort(slides, output, pipeline), output, slides)
+            return _with_device(_told(run_cohort(slides, output, pipeline), output, slides), pipeline)
 
         return case
 
@@ -268,4 +268,11 @@ def _told(code: ExitCode, output: Path, slides: list[SlideInput]) -> ExitCode:
         log.info("Open %s", report)
     if code is not ExitCode.OK and len(slides) > 1:
         sys.stderr.write(f"Some slides failed; {output / 'failures.json'} says why, the others are complete.\n")
+    return code
+
+
+def _with_device(code: ExitCode, pipeline: Pipeline) -> ExitCode:
+    """The code of a case; after a failed one there must still be a device for the next (else `DeviceError`)."""
+    if code is not ExitCode.OK:
+        pipeline.ensemble.check_device()
     return code

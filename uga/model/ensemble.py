@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from uga.errors import ModelError, UserError, is_out_of_memory, lacks_kernel
+from uga.errors import DeviceError, ModelError, UserError, is_out_of_memory, lacks_kernel
 from uga.model.arithmetic import REFERENCE, Arithmetic
 from uga.model.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from uga.model.engine import make_engine
@@ -168,6 +168,20 @@ class Ensemble:
         """Whether a thread of the caller's may work on the last logits while the next are computed."""
         # Two threads that both call torch on a CPU have twice its threads; a GPU computes on its own anyway.
         return self.arithmetic.engine == "openvino"
+
+    def check_device(self) -> None:
+        """Have the device compute a sum; a GPU that has failed once fails for as long as the process lives.
+
+        Raises:
+            DeviceError: it does not compute.
+        """
+        try:
+            torch.ones(2, device=self.device).sum().item()
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                return
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise DeviceError(f"{self.device} no longer computes ({reason}); start again.") from error
 
     @property
     def passes_per_window(self) -> int:

@@ -2,7 +2,8 @@
 
 ``GET /health`` answers 200 as soon as cases can be run, 503 before. ``POST /invoke`` runs what lies in the input folder
 now and answers 201 when the outputs are complete; 4xx or 5xx if there are none, with the reason as the last line on
-stderr and as the body. Cases run one after the other in the main thread, where signals arrive.
+stderr and as the body. Cases run one after the other in the main thread, where signals arrive. A device that no longer
+computes ends the server, so that whoever watches over it starts another.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory, machine_sentence
+from uga.errors import DeviceError, ExitCode, UgaError, UserError, is_out_of_memory, machine_sentence
 from uga.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class InvokeServer(ThreadingHTTPServer):
         log.debug("request of %s broke off", client_address)
 
     def run_next(self, case: Callable[[], ExitCode]) -> None:
-        """Waits for the next request and runs the case; does not fail because the case does."""
+        """Waits for the next request and runs the case; does not fail because the case does, but the device may."""
         job = self.jobs.get()
         try:
             self._running = job
@@ -91,6 +92,9 @@ class InvokeServer(ThreadingHTTPServer):
                 job.answer(*_run(case))
         except _Abandoned:
             log.warning("The client has gone, so the case was stopped and its outputs were removed.")
+        except DeviceError as error:
+            job.sentence = str(error)
+            raise
         except Stopped:
             self.was_cut_off = True
             raise
@@ -137,6 +141,7 @@ def serve(port: int, prepare: Callable[[], Callable[[], ExitCode]]) -> ExitCode:
 
     Raises:
         UserError: the port cannot be used, or what ``prepare`` raises.
+        DeviceError: the device no longer computes; the client was told.
         Stopped: a signal came while a case was running; its outputs are gone.
     """
     with InvokeServer(port) as server, server.accepting():
@@ -158,6 +163,8 @@ def _run(case: Callable[[], ExitCode]) -> tuple[ExitCode, str]:
     """Runs one case; the sentence of a failure is the last line on stderr."""
     try:
         code = case()
+    except DeviceError:
+        raise
     except UgaError as error:
         code, sentence = error.exit_code, str(error)
         sys.stderr.write(f"{sentence}\n")
