@@ -268,6 +268,8 @@ def test_pools_and_scores() -> None:
     home, abroad = centre_pools(patches)
     assert (home.centre, home.patches, home.shifted, home.slides) == ("a", 10, 0, 3)
     assert home.dice > abroad.dice
+    area = patches[0].candidate.size ** 2
+    assert home.dice_if_all == abroad.dice_if_all == pytest.approx(200 / (area + 100))
     assert home.score_mean < abroad.score_mean
     assert home_is_least_uncertain([home, abroad], ["a"]) is True
     assert home_is_least_uncertain([home, abroad], ["b"]) is False
@@ -278,6 +280,22 @@ def test_pools_and_scores() -> None:
     assert found["disagreement"].auroc_shifted.value == 1.0
     assert {"entropy", "mutual-information", "entropy of tumour", "variation-ratio", "threshold-dice"} <= set(found)
     assert not any("above" in score for score in found)
+
+
+def test_a_baseline_that_is_no_better_than_calling_everything_so_is_told(outcomes, summary_of) -> None:
+    """Half of each patch holds the label, so that calling all by it has a Dice of 2/3."""
+    half = make_patches()[0].candidate.size ** 2 // 2
+
+    def said(wrong: int) -> list[str]:
+        patches = [replace(patch, agreement=Agreement(half - wrong, wrong, wrong)) for patch in make_patches()[:10]]
+        sentences = findings(summary_of(outcomes, pool=centre_pools(patches)))
+        return [sentence for sentence in sentences if "calling all of it" in sentence]
+
+    (sentence,) = said(half // 4)
+    assert "Dice over the pool of centre a, 0.750, is hardly above what calling all of it tumour has, 0.667" in sentence
+    assert not said(half // 5)
+    unjudged = [replace(patch, agreement=Agreement(), judged=0.0) for patch in make_patches()]
+    assert not [each for each in findings(summary_of(outcomes, pool=centre_pools(unjudged))) if "calling" in each]
 
 
 def test_patches_with_the_label_are_those_where_it_is_or_is_found() -> None:

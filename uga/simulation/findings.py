@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from uga.simulation.summary import Difference, Point, Summary
 
 _ENOUGH_SPEARMAN = 0.5
+_ENOUGH_LEARNT = 0.1  # above the Dice of calling all by the label
 
 
 def findings(summary: Summary) -> list[str]:
@@ -46,6 +47,7 @@ def _reservations(summary: Summary) -> list[str]:
             f"{summary.lone_patients} of {summary.test_patients} test patients have no other of their kind at their "
             "centre to be exchanged with, so the intervals are too narrow."
         )
+    said += _not_learnt(summary)
     if short := [each for each in summary.choices if each.short]:
         cells = sum(each.short for each in short)
         budgets = ", ".join(str(budget) for budget in sorted({each.budget for each in short}))
@@ -54,6 +56,20 @@ def _reservations(summary: Summary) -> list[str]:
             "pool gave no more."
         )
     return said
+
+
+def _not_learnt(summary: Summary) -> list[str]:
+    poor = [
+        pool
+        for pool in summary.pool
+        if pool.dice is not None and pool.dice_if_all is not None and pool.dice < pool.dice_if_all + _ENOUGH_LEARNT
+    ]
+    return [
+        f"The baseline's Dice over the pool of centre {pool.centre}, {pool.dice:.3f}, is hardly above what calling all "
+        f"of it {summary.label} has, {pool.dice_if_all:.3f}: it has learnt little that holds there, and corrections "
+        "may change little more than how much it calls so."
+        for pool in poor
+    ]
 
 
 def _gains(summary: Summary) -> list[str]:

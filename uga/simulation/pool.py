@@ -56,6 +56,12 @@ class PoolPatch:
         return self.agreement.true_positive + self.agreement.false_negative > 0
 
     @property
+    def agreement_if_all(self) -> Agreement:
+        """What the agreement would be if every judged pixel were called by the label."""
+        held = self.agreement.true_positive + self.agreement.false_negative
+        return Agreement(held, round(self.judged * self.candidate.size**2) - held, 0)
+
+    @property
     def smoothed_dice(self) -> float:
         """(2 TP + 1) / (2 TP + FP + FN + 1), the authors': 1 where there is nothing."""
         return float(dice(np.asarray(self.agreement.counts), Empty.SMOOTHED))

@@ -70,6 +70,7 @@ def centre_pools(patches: Sequence[PoolPatch]) -> tuple[CentrePool, ...]:
                 holds_label=sum(patch.holds_label for patch in own),
                 shifted=sum(patch.shifted for patch in own),
                 dice=Agreement.pooled(patch.agreement for patch in own).dice,
+                dice_if_all=Agreement.pooled(patch.agreement_if_all for patch in own).dice,
                 score_mean=float(scores.mean()),
                 score_quartiles=(first, median, third),
             )

@@ -108,7 +108,8 @@ class Choice(Record):
 class CentrePool(Record):
     """The query pool of a centre by the baseline; excluded patches are left out.
 
-    ``dice`` is pooled over the patches; ``score_*`` are of the patches' mean uncertainty.
+    ``dice`` is pooled over the patches, and so is ``dice_if_all``, of calling every pixel by the label: what an
+    ensemble reaches that has learnt nothing. ``score_*`` are of the patches' mean uncertainty.
     """
 
     centre: str
@@ -117,6 +118,7 @@ class CentrePool(Record):
     holds_label: int
     shifted: int
     dice: float | None = None
+    dice_if_all: float | None = None
     score_mean: float
     score_quartiles: tuple[float, float, float]
 

@@ -179,11 +179,13 @@ def _pool(summary: Summary) -> str:
             str(pool.holds_label),
             str(pool.shifted),
             "" if pool.dice is None else f"{pool.dice:.3f}",
+            "" if pool.dice_if_all is None else f"{pool.dice_if_all:.3f}",
             f"{pool.score_mean:.4f}",
         ]
         for pool in summary.pool
     ]
-    head = ["centre", "slides", "patches", f"hold {summary.label}", "shifted", "Dice", "mean patch score"]
+    head = ["centre", "slides", "patches", f"hold {summary.label}", "shifted", "Dice"]
+    head += [f"Dice if all were {summary.label}", "mean patch score"]
     return _table(head, rows)
 
 
