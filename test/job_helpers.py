@@ -53,8 +53,10 @@ def fill_the_disk(_path: Path) -> None:
 
 
 def wait(path: Path) -> None:
-    """Tell who waits, and wait."""
-    path.write_text(str(os.getpid()))
+    """Tell who waits, and wait; it may be stopped at any moment, so the file is there whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(str(os.getpid()))
+    partial.rename(path)
     time.sleep(120)
 
 
