@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from uga.finetuning.dataset import DATASET_NAME, prepare, work_plans
 from uga.finetuning.options import TrainingOptions
-from uga.finetuning.patches import LearningPatch, pack_patches
+from uga.finetuning.patches import pack_patches
 from uga.finetuning.splits import deal
 from uga.model.arithmetic import find_devices, resolve_training_precision
 from uga.model.folder import Model, load_model
@@ -69,14 +70,14 @@ def _prepared(model: Model, work: Path) -> Dataset:
     assert pack is not None
     replay = pack_patches(pack, model)
     corrections = [
-        LearningPatch(
-            f"correction_{number:03d}",
-            f"slide{number}",
-            f"slide{number}",
-            patch.pixels,
-            None,
-            patch.read_image,
-            lambda patch=patch: np.array(patch.read_labels()),
+        replace(
+            patch,
+            name=f"correction_{number:03d}",
+            slide=f"slide{number}",
+            patient=f"slide{number}",
+            centre="corrected",
+            fold=None,
+            read_labels=lambda patch=patch: np.array(patch.read_labels()),
         )
         for number, patch in enumerate(replay[:_CORRECTIONS])
     ]
