@@ -35,6 +35,47 @@ def peak_memory(folder: Path, height_um: float) -> int:
     return manifest.peak_memory_bytes
 
 
+def test_large_arrays_lie_outside_the_heap_for_openvino_alone() -> None:
+    code = """
+import ctypes
+from pathlib import Path
+import numpy as np
+import torch
+from uga.memory import configure_heap
+
+configure_heap()
+
+from uga.model.arithmetic import REFERENCE, Arithmetic
+from uga.model.ensemble import Ensemble
+from uga.model.folder import load_model
+from uga.training.folds import Compute
+
+class Figures(ctypes.Structure):
+    _fields_ = [(f"n{number}", ctypes.c_size_t) for number in range(10)]
+
+mallinfo = ctypes.CDLL(None).mallinfo2
+mallinfo.restype = Figures
+
+def is_apart(mib):
+    before = mallinfo().n4  # bytes that are mapped by themselves
+    array = np.empty(mib << 20, np.uint8)  # larger than holes in the heap
+    return mallinfo().n4 - before >= array.nbytes
+
+model, cpu = load_model(Path("weights/demo")), torch.device("cpu")
+openvino = Arithmetic("openvino", "fp32")
+for _ in range(2):
+    ensemble = Ensemble(model, device=cpu, choices=(openvino,))
+    assert is_apart(24)
+    ensemble = Ensemble(model, device=cpu, choices=(REFERENCE,))
+    assert not is_apart(24)
+    ensemble._take(openvino)
+    assert is_apart(24)
+    Compute(cpu, 1).apply()
+    assert not is_apart(24)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_what_lasts_is_not_looked_through_and_what_comes_later_is() -> None:
     code = """
 import gc, weakref

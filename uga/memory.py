@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The numbers of mallopt in glibc's malloc.h, and the same options for processes to come.
-_HEAP_OPTIONS = (
-    (-8, "MALLOC_ARENA_MAX", 1),
-    (-3, "MALLOC_MMAP_THRESHOLD_", 4 << 20),
-)
+# The numbers of mallopt in glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_APART = ((_MMAP_THRESHOLD, 4 << 20), (_TRIM_THRESHOLD, 128 << 10))
+_TOGETHER = ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20))  # what glibc comes to by itself
 
 
 def peak_memory_bytes() -> int:
@@ -27,17 +26,32 @@ def peak_memory_bytes() -> int:
 
 
 def configure_heap() -> None:
-    """Let all threads share the main heap, and keep large arrays out of it; call it before any thread starts.
+    """Let all threads share the main heap; call it before any thread starts.
 
     glibc gives every thread a heap of its own and keeps what is freed there; with the threads of each slide that adds
-    up, from slide to slide. And once it has seen arrays of some size come and go it puts the next ones into the heap,
-    up to 32 MiB, where they leave holes between what lives longer. Processes that this one starts do likewise.
+    up, from slide to slide. Processes that this one starts do likewise.
     """
+    _set(((_ARENA_MAX, 1),))
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
+
+
+def keep_large_arrays_apart(apart: bool) -> None:
+    """Whether arrays of 4 MiB and more, those of all threads, lie outside the heap from now on.
+
+    In the heap, where glibc puts arrays of up to 32 MiB once it has seen some come and go, they leave holes between
+    what lives longer. Outside it the system has to find every page anew, which halves the speed of a network in torch:
+    each of its layers makes such arrays. OpenVINO makes its own once. Holes that are there already are filled again.
+    """
+    _set(_APART if apart else _TOGETHER)
+    if apart:
+        return_free_memory()  # above all the end of the heap, which would be filled first
+
+
+def _set(options: tuple[tuple[int, int], ...]) -> None:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have no such heaps
     if set_option is not None:
-        for option, variable, value in _HEAP_OPTIONS:
+        for option, value in options:
             set_option(option, value)
-            os.environ.setdefault(variable, str(value))
 
 
 @contextmanager

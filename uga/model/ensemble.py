@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from uga.errors import DeviceError, ModelError, UserError, is_out_of_memory, lacks_kernel
+from uga.memory import keep_large_arrays_apart
 from uga.model.arithmetic import REFERENCE, Arithmetic
 from uga.model.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from uga.model.engine import make_engine
@@ -80,7 +81,7 @@ class Ensemble:
         """Share of the pixels that `settle` has compared whose label is that of the reference; None: not compared."""
         if self.arithmetic.engine == "torch":
             check_window(model.plan)  # OpenVINO sees for itself
-        self._engine = make_engine(self.arithmetic, model, self.folds, device)
+        self._engine = self._make_engine(self.arithmetic)
         log.info("%s: %d folds on %s in %s", model.name, len(self.folds), device, self.arithmetic)
 
     def __len__(self) -> int:
@@ -275,8 +276,12 @@ class Ensemble:
         log.info("Computing in %s.", choice)
         with suppress(AttributeError):  # there is none after a load that broke off
             del self._engine  # before the next one is loaded
-        self._engine = make_engine(choice, self.model, self.folds, self.device)
+        self._engine = self._make_engine(choice)
         self.arithmetic, self.agreement = choice, None
+
+    def _make_engine(self, choice: Arithmetic) -> Engine:
+        keep_large_arrays_apart(choice.engine == "openvino")
+        return make_engine(choice, self.model, self.folds, self.device)
 
 
 def _timed(engine: Engine, batch: torch.Tensor) -> tuple[torch.Tensor, float]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from uga.memory import keep_large_arrays_apart
 from uga.output.files import write_atomic
 from uga.training.presets import CONFIGURATION
 from uga.training.splits import check_splits
@@ -52,6 +53,7 @@ class Compute:
 
     def apply(self) -> None:
         """Set this process up for it."""
+        keep_large_arrays_apart(False)
         os.environ["nnUNet_n_proc_DA"] = str(self.augmentation_processes)  # noqa: SIM112 - nnU-Net's own spelling
         if self.threads is not None or self.device.type == "cpu":
             torch.set_num_threads(self.threads or os.cpu_count() or 1)
