@@ -40,7 +40,8 @@ def keep_large_arrays_apart(apart: bool) -> None:
 
     In the heap, where glibc puts arrays of up to 32 MiB once it has seen some come and go, they leave holes between
     what lives longer. Outside it the system has to find every page anew, which halves the speed of a network in torch:
-    each of its layers makes such arrays. OpenVINO makes its own once. Holes that are there already are filled again.
+    each of its layers makes such arrays. OpenVINO makes its own once, a GPU elsewhere. Holes that are there already are
+    filled again.
     """
     _set(_APART if apart else _TOGETHER)
     if apart:

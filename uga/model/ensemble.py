@@ -280,7 +280,7 @@ class Ensemble:
         self.arithmetic, self.agreement = choice, None
 
     def _make_engine(self, choice: Arithmetic) -> Engine:
-        keep_large_arrays_apart(choice.engine == "openvino")
+        keep_large_arrays_apart(choice.engine == "openvino" or self.device.type == "cuda")
         return make_engine(choice, self.model, self.folds, self.device)
 
 
