@@ -75,6 +75,11 @@ def lacks_kernel(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _NO_ENGINE in str(error)
 
 
+def first_line(error: BaseException) -> str:
+    """What torch says before it explains itself, without the full stop."""
+    return str(error).partition("\n")[0].rstrip(".")
+
+
 _OUR_OWN = "device-side assert"  # an index out of range, for instance
 _EXECUTION_FAILED = "_STATUS_EXECUTION_FAILED"  # cuBLAS and cuDNN
 
@@ -88,10 +93,9 @@ def gpu_sentence(error: BaseException) -> str | None:
     )
     if not is_gpus or _OUR_OWN in text or is_out_of_memory(error):
         return None
-    reason = text.partition("\n")[0].rstrip(".")
     return (
-        f"The GPU failed ({reason}); leave it out with CUDA_VISIBLE_DEVICES or use the CPU (--device cpu; uga train "
-        "and uga simulate: --devices cpu)."
+        f"The GPU failed ({first_line(error)}); leave it out with CUDA_VISIBLE_DEVICES or use the CPU (--device cpu; "
+        "uga train and uga simulate: --devices cpu)."
     )
 
 

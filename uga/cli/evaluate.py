@@ -130,7 +130,7 @@ def evaluate(  # noqa: PLR0913 - each parameter is an option of the command
         raise failures[0].error
     if any(one.case.lesion != "negative" for one in slides):
         for label in slides[0].labels:
-            if not any(one.labels[label].true_positive + one.labels[label].false_negative for one in slides):
+            if not any(one.labels[label].reference_px for one in slides):
                 log.warning("No reference holds %s; does --labels (%s) name its values and classes?", label, labels)
     log.info("%d slides compared; confidence intervals and figures", len(slides))
     evaluation = summarise(slides, settings, failures=failures)

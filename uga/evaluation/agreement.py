@@ -80,6 +80,11 @@ class Agreement:
         return self.true_positive, self.false_positive, self.false_negative
 
     @property
+    def reference_px(self) -> int:
+        """Judged pixels that the reference gives the label."""
+        return self.true_positive + self.false_negative
+
+    @property
     def dice(self) -> float | None:
         """Unsmoothed Dice; None where the label is neither in the reference nor predicted."""
         return self.dice_by(Empty.EXCLUDE)

@@ -259,7 +259,7 @@ class _SlideComparison:
                     progress(band.y_end, grid.height)
         labels = gathered.agreements(gathered.confusion.total())
         tumour = labels[TUMOUR]
-        if self.case.lesion == "negative" and tumour.true_positive + tumour.false_negative:
+        if self.case.lesion == "negative" and tumour.reference_px:
             raise UserError(
                 f"{self.case.annotation} marks tumour on a slide of class negative; correct one of the two."
             )

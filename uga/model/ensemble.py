@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from uga.errors import DeviceError, ModelError, UserError, is_out_of_memory, lacks_kernel
+from uga.errors import DeviceError, ModelError, UserError, first_line, is_out_of_memory, lacks_kernel
 from uga.memory import keep_large_arrays_apart
 from uga.model.arithmetic import REFERENCE, Arithmetic
 from uga.model.checkpoint import CHECKPOINT_FILE, read_checkpoint
@@ -181,8 +181,7 @@ class Ensemble:
         except RuntimeError as error:
             if is_out_of_memory(error):
                 return
-            reason = str(error).partition("\n")[0].rstrip(".")
-            raise DeviceError(f"{self.device} no longer computes ({reason}); start again.") from error
+            raise DeviceError(f"{self.device} no longer computes ({first_line(error)}); start again.") from error
 
     @property
     def passes_per_window(self) -> int:

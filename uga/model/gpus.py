@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from uga.errors import first_line
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -62,11 +64,10 @@ def _fault(index: int) -> str | None:
         _compute(torch.device("cuda", index))
     except RuntimeError as error:
         major, minor = torch.cuda.get_device_capability(index)
-        reason = str(error).partition("\n")[0].rstrip(".")
         return (
-            f"cuda:{index} ({torch.cuda.get_device_name(index)}) does not compute ({reason}), since this torch, built "
-            f"for CUDA {torch.version.cuda}, has no kernels for compute capability {major}.{minor}; build the image "
-            "with a base that has them (build.sh --base-image, docs/deploy.md) or leave that GPU out with "
+            f"cuda:{index} ({torch.cuda.get_device_name(index)}) does not compute ({first_line(error)}), since this "
+            f"torch, built for CUDA {torch.version.cuda}, has no kernels for compute capability {major}.{minor}; build "
+            "the image with a base that has them (build.sh --base-image, docs/deploy.md) or leave that GPU out with "
             "CUDA_VISIBLE_DEVICES."
         )
     return None

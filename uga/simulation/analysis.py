@@ -301,7 +301,7 @@ def _less(own: _BySeed, reference: _BySeed) -> _BySeed:
 
 
 def _holds(result: SlideResult) -> bool:
-    return result.agreement.true_positive + result.agreement.false_negative > 0
+    return result.agreement.reference_px > 0
 
 
 def _number(value: float) -> float | None:

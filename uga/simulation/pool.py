@@ -53,12 +53,12 @@ class PoolPatch:
     @property
     def holds_label(self) -> bool:
         """Whether the reference has the label anywhere in the patch."""
-        return self.agreement.true_positive + self.agreement.false_negative > 0
+        return self.agreement.reference_px > 0
 
     @property
     def agreement_if_all(self) -> Agreement:
         """What the agreement would be if every judged pixel were called by the label."""
-        held = self.agreement.true_positive + self.agreement.false_negative
+        held = self.agreement.reference_px
         return Agreement(held, round(self.judged * self.candidate.size**2) - held, 0)
 
     @property
