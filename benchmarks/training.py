@@ -14,11 +14,13 @@ from uga.finetuning.dataset import DATASET_NAME, prepare, work_plans
 from uga.finetuning.options import TrainingOptions
 from uga.finetuning.patches import pack_patches
 from uga.finetuning.splits import deal
+from uga.memory import configure_heap
 from uga.model.arithmetic import find_devices, resolve_training_precision
 from uga.model.folder import Model, load_model
 from uga.model.network import load_network
 from uga.training.dataset import Dataset
 from uga.training.environment import NnunetFolders
+from uga.training.folds import Compute
 from uga.training.packs import model_pack
 
 if TYPE_CHECKING:
@@ -40,8 +42,12 @@ def iterate(model_folder: Path, work: Path, who: str, iterations: int) -> dict[s
     """
     model = load_model(model_folder)
     dataset = _prepared(model, work)
-    os.environ["nnUNet_n_proc_DA"] = "2" if who == "nnunet-workers" else "0"  # noqa: SIM112
     device = torch.device(find_devices("auto")[0])
+    if who == "uga":  # as the command does
+        configure_heap()
+        Compute(device).apply()
+    else:
+        os.environ["nnUNet_n_proc_DA"] = "2" if who == "nnunet-workers" else "0"  # noqa: SIM112
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     from uga.finetuning.trainer import FinetuneTrainer

@@ -36,6 +36,7 @@ from uga.windows import WindowPlan
 
 def passes(model_folder: str, engine: str, precision: str, windows: str) -> dict[str, Any]:
     """Nothing but forward passes: so many windows through all folds, as the pipeline would batch them on a CPU."""
+    configure_heap()  # as the commands do
     ensemble = _ensemble(model_folder, engine, precision)
     batch = torch.rand(1, 3, *ensemble.model.window_px)
     with torch.inference_mode(), ensemble.beside():

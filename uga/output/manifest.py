@@ -19,7 +19,7 @@ from uga.output.package import ANNOTATION_FILE, PACKAGES_FOLDER, RECORD_FILE, ho
 from uga.output.schema import Manifest, OutputRecord, RunIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from uga.output.schema import ComputationRecord
@@ -122,22 +122,21 @@ def clear_outputs(folder: Path) -> None:
             )
     manifest = read_manifest(folder)
     (folder / MANIFEST_FILE).unlink(missing_ok=True)
-    for output in manifest.outputs if manifest is not None else ():
-        (folder / output.path).unlink(missing_ok=True)
     for package in packages:
         shutil.rmtree(package, ignore_errors=True)
-    remove_partials(folder)
+    listed = [folder / output.path for output in manifest.outputs] if manifest is not None else []
+    discard(folder, [*listed, *(package / RECORD_FILE for package in packages)])
 
 
-def discard(folder: Path, files: Iterable[Path]) -> None:
-    """Remove what a run that did not end well has written below ``folder``, and the folders that are empty then."""
+def discard(folder: Path, files: Collection[Path]) -> None:
+    """Remove files below ``folder``, what a killed run left unfinished there, and the folders that are empty then."""
     for file in files:
         file.unlink(missing_ok=True)
-        for parent in file.parents:
-            if parent == folder or any(parent.iterdir()):
-                break
-            parent.rmdir()
     remove_partials(folder)
+    above = {folder / parent for file in files for parent in file.relative_to(folder).parents} - {folder}
+    for place in sorted(above, key=lambda place: len(place.parts), reverse=True):
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
 
 
 def _all_files(folder: Path) -> list[Path]:
