@@ -89,7 +89,7 @@ def _prepared(model: Model, work: Path) -> Dataset:
     ]
     dataset = Dataset(DATASET_NAME, NnunetFolders(work))
     dataset.folders.activate()
-    held_out = deal(corrections, replay, folds=len(model.folds), seed=0)
+    held_out = deal(corrections, replay, earlier={}, folds=len(model.folds), seed=0)
     precision = resolve_training_precision("auto", find_devices("auto"))
     preset = work_plans(
         dataset,

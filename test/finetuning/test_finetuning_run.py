@@ -22,6 +22,7 @@ from uga.finetuning.assess import fold_probabilities
 from uga.finetuning.options import TrainingOptions
 from uga.finetuning.run import FinetuningRequest, NotReleasedError, finetune
 from uga.finetuning.schema import FinetuningReport
+from uga.finetuning.splits import slide_digest
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model, verify_model
 from uga.training.packs import model_pack
@@ -98,6 +99,22 @@ def test_the_model_folder_is_complete_and_tells_its_lineage(outcome, parent):
     for purpose in ("replay", "holdout"):
         assert model_pack(model, purpose).index == model_pack(parent, purpose).index
     assert not list((folder / "out").rglob("*.partial"))
+
+
+def test_in_the_next_round_a_slide_is_judged_by_the_fold_that_has_never_learned_from_it(outcome, tmp_path):
+    folder, model = outcome
+    first = {used.slide: used.fold for used in report_of(folder / "out").corrections}
+    assert model.card.training.corrected == {slide_digest(slide): fold for slide, fold in first.items()}
+    assert set(first.values()) == {0, 1}
+    write_corrections(tmp_path / "in", model, slides=3, per_slide=1)
+    for seed in range(3):  # by another seed the slides would be dealt otherwise
+        options = TrainingOptions(epochs=1, iterations=1, seed=seed)
+        output = tmp_path / f"out{seed}"
+        second = finetune(request(model, tmp_path, output=output, training=options, compare_corrections=False))
+        folds = {used.slide: used.fold for used in report_of(output).corrections}
+        assert folds.keys() == {*first, "slide2"}
+        assert first.items() < folds.items()
+        assert second.card.training.corrected == {slide_digest(slide): fold for slide, fold in folds.items()}
 
 
 def test_nnunet_loads_the_folder_and_predicts_what_we_do(outcome):

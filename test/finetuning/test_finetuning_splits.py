@@ -9,7 +9,8 @@ from uga.errors import UserError
 from uga.finetuning import run as run_module
 from uga.finetuning.patches import LearningPatch
 from uga.finetuning.schedule import WarmUpPoly
-from uga.finetuning.splits import deal, make_splits
+from uga.finetuning.splits import deal, make_splits, slide_digest
+from uga.model.card import Training
 
 
 def patch(
@@ -31,7 +32,7 @@ def test_no_slide_is_on_both_sides_and_every_patch_is_learned(corrected, old, fo
         for s, count in enumerate(old)
         for n in range(count)
     ]
-    held_out = deal(corrections, replay, folds=folds, seed=seed)
+    held_out = deal(corrections, replay, earlier={}, folds=folds, seed=seed)
     splits = make_splits(held_out, folds=folds)
     slide_of = {p.name: p.slide for p in (*corrections, *replay)}
     patient_of = {p.name: p.patient for p in (*corrections, *replay)}
@@ -55,7 +56,7 @@ def test_no_fold_holds_out_more_of_a_centre_than_its_part(counts, folds, seed):
     corrections = [
         patch(f"{c}_{s}", f"{c}_{s}", centre=f"c{c}") for c, count in enumerate(counts) for s in range(count)
     ]
-    held_out = deal(corrections, [], folds=folds, seed=seed)
+    held_out = deal(corrections, [], earlier={}, folds=folds, seed=seed)
     for number, count in enumerate(counts):
         for fold in range(folds):
             mine = [p for p in corrections if p.centre == f"c{number}" and held_out[p.name] == fold]
@@ -63,35 +64,51 @@ def test_no_fold_holds_out_more_of_a_centre_than_its_part(counts, folds, seed):
 
 
 def test_a_single_corrected_slide_is_learned_by_all_folds():
-    held_out = deal([patch("a", "s"), patch("b", "s")], [patch("r", "o", fold=1)], folds=5, seed=0)
+    held_out = deal([patch("a", "s"), patch("b", "s")], [patch("r", "o", fold=1)], earlier={}, folds=5, seed=0)
     assert held_out == {"a": None, "b": None, "r": 1}
 
 
 def test_a_corrected_slide_of_the_replay_stays_with_its_fold():
     replay = [patch("r0", "o0", fold=0), patch("r1", "o1", fold=1)]
-    assert deal([patch("a", "o1")], replay, folds=2, seed=0)["a"] == 1
+    assert deal([patch("a", "o1")], replay, earlier={}, folds=2, seed=0)["a"] == 1
     named = [patch("r0", "tumor-001", fold=0), patch("r1", "tumor-002-b", fold=1)]  # as a training names slides
-    dealt = deal([patch("a", "tumor_002.b"), patch("b", "tumor_001")], named, folds=2, seed=0)
+    dealt = deal([patch("a", "tumor_002.b"), patch("b", "tumor_001")], named, earlier={}, folds=2, seed=0)
     assert dealt == {"a": 1, "b": 0, "r0": 0, "r1": 1}
-    held_out = deal([patch("a", "o1"), patch("b", "new")], replay, folds=2, seed=0)
+    held_out = deal([patch("a", "o1"), patch("b", "new")], replay, earlier={}, folds=2, seed=0)
     assert held_out["a"] == 1
     assert held_out["b"] is not None
 
 
-@pytest.mark.parametrize(("corrected", "kept"), [("tumor_001", ["h2"]), ("new", ["h1", "h2"])])
-def test_the_guard_looks_at_no_slide_that_was_corrected(monkeypatch, corrected, kept):
+def test_a_slide_of_an_earlier_fine_tuning_stays_with_the_fold_that_did_not_learn_from_it():
+    earlier = {slide_digest("tumor_001"): 1, slide_digest("b"): None, slide_digest("elsewhere"): 0}
+    corrections = [patch("x", "tumor-001"), patch("y", "b"), patch("z", "new")]
+    for seed in range(10):
+        held_out = deal(corrections, [], earlier=earlier, folds=2, seed=seed)
+        assert (held_out["x"], held_out["y"]) == (1, None)
+        assert held_out["z"] is not None
+    assert deal(corrections, [patch("r", "tumor_001", fold=0)], earlier=earlier, folds=2, seed=0)["x"] == 0
+    assert deal(corrections[:1], [], earlier=earlier, folds=2, seed=0) == {"x": None}  # alone, now all learn from it
+
+
+@pytest.mark.parametrize(
+    ("corrected", "earlier", "kept"),
+    [("tumor_001", "another", ["h2"]), ("new", "another", ["h1", "h2"]), ("new", "tumor_002", ["h1"])],
+)
+def test_the_guard_looks_at_no_slide_that_is_or_was_corrected(monkeypatch, corrected, earlier, kept):
     pack = [patch("h1", "tumor-001"), patch("h2", "tumor-002")]
     monkeypatch.setattr(run_module, "pack_patches", lambda *_: pack)
+    training = Training(corrected={slide_digest(earlier): 0})
+    parent = SimpleNamespace(card=SimpleNamespace(training=training))
     corrections = SimpleNamespace(used=[SimpleNamespace(slide_id=corrected)])
-    run = run_module._Run(None, None, corrections, None, "a pack")
+    run = run_module._Run(None, parent, corrections, None, "a pack")
     assert [each.name for each in run._held_out_patches()] == kept
-    assert run_module._Run(None, None, corrections, None, None)._held_out_patches() == []
+    assert run_module._Run(None, parent, corrections, None, None)._held_out_patches() == []
 
 
 def test_a_replay_that_leaks_is_refused():
     with pytest.raises(UserError, match="'p' in two folds"):
         deal([patch("a", "s")], [patch("x", "o1", patient="p", fold=0), patch("y", "o2", patient="p", fold=1)],
-             folds=2, seed=0)  # fmt: skip
+             earlier={}, folds=2, seed=0)  # fmt: skip
 
 
 class Optimiser:

@@ -50,7 +50,7 @@ def prepared(work, model, *, with_replay=True, options=OPTIONS, patches=None) ->
     replay = pack_patches(model_pack(model, "replay"), model) if with_replay else ()
     dataset = Dataset(DATASET_NAME, NnunetFolders(work))
     dataset.folders.activate()
-    held_out = deal(patches, replay, folds=len(model.folds), seed=0)
+    held_out = deal(patches, replay, earlier={}, folds=len(model.folds), seed=0)
     preset = work_plans(dataset, model, patches, replay, options)
     prepare(dataset, model, preset, patches, replay, held_out)
     return dataset

@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 
 import uga
+from uga.finetuning.splits import slide_digest
 from uga.model.card import CARD_FILE, DATASET_FILE, PLANS_FILE, About, Training, write_card
 from uga.model.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from uga.model.folder import load_model
@@ -84,9 +85,15 @@ def assemble(parent: Model, results: Path, work: Path, training: Training) -> Mo
 
 
 def provenance(
-    parent: Model, corrections: Sequence[Correction], options: TrainingOptions, *, replayed: int, threads: int
+    parent: Model,
+    corrections: Sequence[Correction],
+    folds: Sequence[int | None],
+    options: TrainingOptions,
+    *,
+    replayed: int,
+    threads: int,
 ) -> Training:
-    """Where the weights come from: parent, corrections by checksum, options, seed."""
+    """Where the weights come from: parent, corrections by checksum with the fold that held each out, options, seed."""
     details: Details = {
         "parent": parent.name,
         "replay_patches": replayed,
@@ -105,6 +112,10 @@ def provenance(
             "uga": uga.__version__,
             "python": platform.python_version(),
             **{package: metadata.version(package) for package in _PACKAGES},
+        },
+        corrected={
+            **parent.card.training.corrected,
+            **{slide_digest(each.slide_id): fold for each, fold in zip(corrections, folds, strict=True)},
         },
         details=details,
     )

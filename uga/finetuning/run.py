@@ -26,7 +26,7 @@ from uga.finetuning.patches import correction_patches, pack_patches
 from uga.finetuning.release import assemble, note_guard, provenance, write_archive
 from uga.finetuning.report import REPORT_HTML, REPORT_JSON, write_reports
 from uga.finetuning.schema import FinetuningReport, RefusedFile
-from uga.finetuning.splits import deal, slide_key
+from uga.finetuning.splits import deal, slide_digest
 from uga.finetuning.training import threads_of_a_fold, train_folds
 from uga.model.card import file_sha256
 from uga.model.ensemble import Ensemble
@@ -194,7 +194,13 @@ class _Run:
         request, parent = self.request, self.parent
         replay = () if self.replay_pack is None else pack_patches(self.replay_pack, parent)
         corrected = correction_patches(self.corrections.used)
-        held_out = deal(corrected, replay, folds=len(parent.folds), seed=request.training.seed)
+        held_out = deal(
+            corrected,
+            replay,
+            earlier=parent.card.training.corrected,
+            folds=len(parent.folds),
+            seed=request.training.seed,
+        )
         _tell(corrected, replay, held_out)
         balance = balances(self.corrections.used, parent.labels)
         for warning in (
@@ -215,7 +221,14 @@ class _Run:
         with self.watch.stage("training"):
             results = train_folds(dataset, parent, request.devices, parallel=request.parallel, threads=threads)
         with self.watch.stage("comparison"):
-            origin = provenance(parent, self.corrections.used, request.training, replayed=len(replay), threads=threads)
+            origin = provenance(
+                parent,
+                self.corrections.used,
+                [held_out[patch.name] for patch in corrected],
+                request.training,
+                replayed=len(replay),
+                threads=threads,
+            )
             tuned = assemble(parent, results, self._work, origin)
             device = torch.device(request.devices[0])
             rivals = Rivals(Ensemble(parent, device=device), Ensemble(tuned, device=device))
@@ -322,12 +335,13 @@ class _Run:
         return OldPatches("replay" if replay else None, subset(replay, count, seed=seed), held_out)
 
     def _held_out_patches(self) -> list[LearningPatch]:
-        """Those of the hold-out pack, without slides that were corrected, which the new model has learnt from."""
+        """Those of the hold-out pack, without slides that are or were corrected: the new model has learnt from them."""
         if self.holdout_pack is None:
             return []
         patches = pack_patches(self.holdout_pack, self.parent)
-        corrected = {slide_key(correction.slide_id) for correction in self.corrections.used}
-        kept = [patch for patch in patches if slide_key(patch.slide) not in corrected]
+        corrected = {slide_digest(correction.slide_id) for correction in self.corrections.used}
+        corrected |= self.parent.card.training.corrected.keys()
+        kept = [patch for patch in patches if slide_digest(patch.slide) not in corrected]
         if len(kept) < len(patches):
             log.warning(
                 "The guard leaves out %d of the %d patches of the hold-out pack, since their slides were corrected.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from typing import TYPE_CHECKING
 
@@ -16,18 +17,25 @@ if TYPE_CHECKING:
 
 
 def deal(
-    corrections: Sequence[LearningPatch], replay: Sequence[LearningPatch], *, folds: int, seed: int
+    corrections: Sequence[LearningPatch],
+    replay: Sequence[LearningPatch],
+    *,
+    earlier: Mapping[str, int | None],
+    folds: int,
+    seed: int,
 ) -> dict[str, int | None]:
     """Patch name -> the fold that must not learn from it; None if all folds may.
 
     Replayed patches stay with the fold that validated them when the parent was trained; where that is not stated, their
     patients are dealt. Corrected slides are dealt one by one, centre after centre, so a fold holds out as many as any
     other, of each centre too, give or take one. A single corrected slide is dealt to no fold: held out of one, it would
-    leave that fold of the ensemble behind.
+    leave that fold of the ensemble behind. A slide that an earlier fine-tuning learnt from stays with the fold that
+    did not, or with none.
 
     Args:
         corrections: Patches of the corrected slides.
         replay: Old patches.
+        earlier: `Training.corrected` of the parent.
         folds: Number of folds.
         seed: Same seed and slides, same deal.
 
@@ -47,14 +55,23 @@ def deal(
     fold_of |= {slide_of[patch.name]: fold_of[patch.patient] for patch in replay if slide_of[patch.name] not in fold_of}
     centre_of = {slide_of[patch.name]: patch.centre for patch in corrections}
     new = centre_of.keys() - fold_of.keys()
+    if len(centre_of) == 1:
+        fold_of |= dict.fromkeys(new)
+    fold_of |= {slide: earlier[digest] for slide in new - fold_of.keys() if (digest := slide_digest(slide)) in earlier}
+    new -= fold_of.keys()
     by_centre = [{slide for slide in new if centre_of[slide] == centre} for centre in sorted({*centre_of.values()})]
-    fold_of |= dict.fromkeys(new) if len(centre_of) == 1 else _dealt(by_centre, folds, seed)
+    fold_of |= _dealt(by_centre, folds, seed)
     return {name: fold_of[slide] for name, slide in slide_of.items()}
 
 
 def slide_key(name: str) -> str:
     """One name for a slide, whether it is that of its file or the one that a training gave it."""
     return safe_id(name) or name
+
+
+def slide_digest(name: str) -> str:
+    """What a model's card calls a slide: models get passed on, and names of slides can be those of patients."""
+    return hashlib.sha256(slide_key(name).encode()).hexdigest()
 
 
 def make_splits(held_out: Mapping[str, int | None], *, folds: int) -> list[Split]:

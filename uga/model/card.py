@@ -29,7 +29,11 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Training(BaseModel):
-    """Where the weights come from."""
+    """Where the weights come from.
+
+    ``corrected`` are the slides that this fine-tuning and those before it have learnt corrections of, by a digest of
+    their names, each with the fold that has learnt from none of it, None if all have.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,6 +42,7 @@ class Training(BaseModel):
     trainer: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
     created: AwareDatetime | None = None
+    corrected: dict[str, Annotated[int, Field(ge=0)] | None] = Field(default_factory=dict)
     details: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
 
