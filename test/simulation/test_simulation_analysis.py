@@ -270,6 +270,10 @@ def test_pools_and_scores() -> None:
     assert home.dice > abroad.dice
     area = patches[0].candidate.size ** 2
     assert home.dice_if_all == abroad.dice_if_all == pytest.approx(200 / (area + 100))
+    assert (home.dice_shifted, home.dice_home) == (abroad.dice_shifted, abroad.dice_home) == (None, None)
+    wrong = [patch.agreement for patch in patches if patch.candidate.centre == "b"]
+    assert abroad.errors.missed == pytest.approx(sum(each.false_negative for each in wrong) / len(wrong) / area)
+    assert abroad.errors.wrongly_called == pytest.approx(sum(each.false_positive for each in wrong) / len(wrong) / area)
     assert home.score_mean < abroad.score_mean
     assert home_is_least_uncertain([home, abroad], ["a"]) is True
     assert home_is_least_uncertain([home, abroad], ["b"]) is False
@@ -280,6 +284,35 @@ def test_pools_and_scores() -> None:
     assert found["disagreement"].auroc_shifted.value == 1.0
     assert {"entropy", "mutual-information", "entropy of tumour", "variation-ratio", "threshold-dice"} <= set(found)
     assert not any("above" in score for score in found)
+
+
+def test_a_shift_that_costs_the_baseline_nothing_is_told(outcomes, summary_of) -> None:
+    patches = make_patches()[:10]
+
+    def said(wrong: int) -> list[str]:
+        """The second half of the patches is shifted and has so many pixels wrong, the first half 50."""
+        mixed = [
+            replace(patch, shifted=number >= 5, agreement=Agreement(100, wrong if number >= 5 else 50, 0))
+            for number, patch in enumerate(patches)
+        ]
+        sentences = findings(summary_of(outcomes, pool=centre_pools(mixed)))
+        return [sentence for sentence in sentences if "what is called shifted" in sentence]
+
+    assert not said(51)
+    (sentence,) = said(40)
+    assert (
+        "centre a the baseline segments the shifted patches no worse (Dice 0.833) than the others (0.800)" in sentence
+    )
+    assert not [each for each in findings(summary_of(outcomes, pool=centre_pools(patches))) if "called shifted" in each]
+
+
+def test_what_was_wrong_in_the_corrected_patches_is_counted() -> None:
+    patches = [replace(make_patches()[0], agreement=Agreement(10, 2 * n, n)) for n in (3, 5)]
+    plan = Plan(CellKey(strategy=Strategy.MEAN, budget=2, seed=0), tuple(patches), (0, 1), "0" * 64)
+    (choice,) = choices([plan], {plan.key: Guarded()}, pools=1)
+    judged = 2 * patches[0].judged_px
+    assert choice.errors.missed == pytest.approx(8 / judged)
+    assert choice.errors.wrongly_called == pytest.approx(16 / judged)
 
 
 def test_a_baseline_that_is_no_better_than_calling_everything_so_is_told(outcomes, summary_of) -> None:

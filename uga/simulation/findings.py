@@ -47,7 +47,7 @@ def _reservations(summary: Summary) -> list[str]:
             f"{summary.lone_patients} of {summary.test_patients} test patients have no other of their kind at their "
             "centre to be exchanged with, so the intervals are too narrow."
         )
-    said += _not_learnt(summary)
+    said += _not_learnt(summary) + _not_shifted(summary)
     if short := [each for each in summary.choices if each.short]:
         cells = sum(each.short for each in short)
         budgets = ", ".join(str(budget) for budget in sorted({each.budget for each in short}))
@@ -69,6 +69,16 @@ def _not_learnt(summary: Summary) -> list[str]:
         f"of it {summary.label} has, {pool.dice_if_all:.3f}: it has learnt little that holds there, and corrections "
         "may change little more than how much it calls so."
         for pool in poor
+    ]
+
+
+def _not_shifted(summary: Summary) -> list[str]:
+    return [
+        f"In the pool of centre {pool.centre} the baseline segments the shifted patches no worse (Dice "
+        f"{pool.dice_shifted:.3f}) than the others ({pool.dice_home:.3f}): what is called shifted there is not what it "
+        "has to learn, and a strategy gains nothing by finding it."
+        for pool in summary.pool
+        if pool.dice_shifted is not None and pool.dice_home is not None and pool.dice_shifted >= pool.dice_home
     ]
 
 

@@ -56,10 +56,15 @@ class PoolPatch:
         return self.agreement.reference_px > 0
 
     @property
+    def judged_px(self) -> int:
+        """Pixels that the reference judges."""
+        return round(self.judged * self.candidate.size**2)
+
+    @property
     def agreement_if_all(self) -> Agreement:
         """What the agreement would be if every judged pixel were called by the label."""
         held = self.agreement.reference_px
-        return Agreement(held, round(self.judged * self.candidate.size**2) - held, 0)
+        return Agreement(held, self.judged_px - held, 0)
 
     @property
     def smoothed_dice(self) -> float:

@@ -11,7 +11,7 @@ from uga.evaluation.agreement import Agreement
 from uga.evaluation.bootstrap import Resampling, bootstrap_interval
 from uga.evaluation.statistics import patch_separation, patch_spearman
 from uga.ranking.extras import extra_scores
-from uga.simulation.summary import CentrePool, Choice, Estimate, RarityPool, ScoreQuality
+from uga.simulation.summary import CentrePool, Choice, Errors, Estimate, RarityPool, ScoreQuality
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +48,7 @@ def choices(plans: Sequence[Plan], manifests: Mapping[CellKey, CellManifest], po
                 shifted=mean(lambda plan: float(np.mean([patch.shifted for patch in plan.patches]))),
                 slides=mean(lambda plan: len({patch.candidate.slide_id for patch in plan.patches})),
                 baseline_dice=mean(lambda plan: float(np.mean([patch.smoothed_dice for patch in plan.patches]))),
+                errors=_errors([patch for plan in own for patch in plan.patches]),
                 guard_refused=sum(_is_refused(manifests[plan.key]) for plan in own),
                 short=sum(len(plan.patches) < budget * pools for plan in own),
             )
@@ -61,6 +62,8 @@ def centre_pools(patches: Sequence[PoolPatch]) -> tuple[CentrePool, ...]:
     for centre in sorted({patch.candidate.centre for patch in patches}):
         own = [patch for patch in patches if patch.candidate.centre == centre]
         scores = np.array([patch.candidate.score_mean for patch in own])
+        kinds = [[patch for patch in own if patch.shifted is shifted] for shifted in (True, False)]
+        dice_shifted, dice_home = (_dice(kind) if all(kinds) else None for kind in kinds)
         first, median, third = (float(value) for value in np.quantile(scores, [0.25, 0.5, 0.75]))
         pools.append(
             CentrePool(
@@ -69,8 +72,11 @@ def centre_pools(patches: Sequence[PoolPatch]) -> tuple[CentrePool, ...]:
                 patches=len(own),
                 holds_label=sum(patch.holds_label for patch in own),
                 shifted=sum(patch.shifted for patch in own),
-                dice=Agreement.pooled(patch.agreement for patch in own).dice,
+                dice=_dice(own),
                 dice_if_all=Agreement.pooled(patch.agreement_if_all for patch in own).dice,
+                dice_shifted=dice_shifted,
+                dice_home=dice_home,
+                errors=_errors(own),
                 score_mean=float(scores.mean()),
                 score_quartiles=(first, median, third),
             )
@@ -139,6 +145,16 @@ def home_is_least_uncertain(pools: Sequence[CentrePool], home: Sequence[str]) ->
     known = [scores[centre] for centre in scores if centre in home]
     foreign = [scores[centre] for centre in scores if centre not in home]
     return max(known) < min(foreign) if known and foreign else None
+
+
+def _dice(patches: Sequence[PoolPatch]) -> float | None:
+    return Agreement.pooled(patch.agreement for patch in patches).dice
+
+
+def _errors(patches: Sequence[PoolPatch]) -> Errors:
+    judged = max(1, sum(patch.judged_px for patch in patches))
+    found = Agreement.pooled(patch.agreement for patch in patches)
+    return Errors(missed=found.false_negative / judged, wrongly_called=found.false_positive / judged)
 
 
 def _is_refused(manifest: CellManifest) -> bool:

@@ -81,6 +81,13 @@ class Area(Record):
     seeds: int
 
 
+class Errors(Record):
+    """Shares of the judged area of some patches: what the label was missed on, and what was wrongly called by it."""
+
+    missed: float
+    wrongly_called: float
+
+
 class Choice(Record):
     """What the cells of a strategy and budget have corrected, means over seeds.
 
@@ -89,6 +96,7 @@ class Choice(Record):
         shifted: Share of the patches from slides unlike the training domain.
         slides: Slides that gave a patch.
         baseline_dice: Mean of the patches' smoothed Dice by the baseline.
+        errors: What the baseline had wrong in them.
         guard_refused: Cells whose model the fine-tuning's guard would not have released.
         short: Cells that corrected fewer patches than their budget.
     """
@@ -101,6 +109,7 @@ class Choice(Record):
     shifted: float
     slides: float
     baseline_dice: float
+    errors: Errors
     guard_refused: int
     short: int
 
@@ -109,7 +118,8 @@ class CentrePool(Record):
     """The query pool of a centre by the baseline; excluded patches are left out.
 
     ``dice`` is pooled over the patches, and so is ``dice_if_all``, of calling every pixel by the label: what an
-    ensemble reaches that has learnt nothing. ``score_*`` are of the patches' mean uncertainty.
+    ensemble reaches that has learnt nothing. ``dice_shifted`` and ``dice_home`` are those of shifted patches and of the
+    others, where there are both. ``score_*`` are of the patches' mean uncertainty.
     """
 
     centre: str
@@ -119,6 +129,9 @@ class CentrePool(Record):
     shifted: int
     dice: float | None = None
     dice_if_all: float | None = None
+    dice_shifted: float | None = None
+    dice_home: float | None = None
+    errors: Errors
     score_mean: float
     score_quartiles: tuple[float, float, float]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from uga.simulation.summary import Area, Choice, Difference, Estimate, Point, Summary
+    from uga.simulation.summary import Area, Choice, Difference, Errors, Estimate, Point, Summary
 
 
 def markdown(summary: Summary) -> dict[str, str]:
@@ -153,6 +153,7 @@ def _choices(summary: Summary) -> str:
             f"{100 * each.shifted:.0f} %",
             f"{each.slides:.1f}",
             f"{each.baseline_dice:.3f}",
+            *_errors(each.errors),
             str(each.guard_refused),
             str(each.short),
         ]
@@ -165,9 +166,12 @@ def _choices(summary: Summary) -> str:
         f"hold {summary.label}",
         "shifted",
         "slides",
-        "their Dice by the",
+        "their Dice by the baseline",
+        *_ERRORS,
+        "refused by the guard",
+        "cells short of patches",
     ]
-    return _table([*head[:-1], f"{head[-1]} baseline", "refused by the guard", "cells short of patches"], rows)
+    return _table(head, rows)
 
 
 def _pool(summary: Summary) -> str:
@@ -178,15 +182,24 @@ def _pool(summary: Summary) -> str:
             str(pool.patches),
             str(pool.holds_label),
             str(pool.shifted),
-            "" if pool.dice is None else f"{pool.dice:.3f}",
-            "" if pool.dice_if_all is None else f"{pool.dice_if_all:.3f}",
+            *("" if dice is None else f"{dice:.3f}" for dice in (pool.dice, pool.dice_if_all)),
+            *("" if dice is None else f"{dice:.3f}" for dice in (pool.dice_shifted, pool.dice_home)),
+            *_errors(pool.errors),
             f"{pool.score_mean:.4f}",
         ]
         for pool in summary.pool
     ]
     head = ["centre", "slides", "patches", f"hold {summary.label}", "shifted", "Dice"]
-    head += [f"Dice if all were {summary.label}", "mean patch score"]
+    head += [f"Dice if all were {summary.label}", "Dice of shifted", "of the others"]
+    head += [*_ERRORS, "mean patch score"]
     return _table(head, rows)
+
+
+_ERRORS = ("of their area missed", "wrongly called")
+
+
+def _errors(errors: Errors) -> list[str]:
+    return [f"{100 * share:.1f} %" for share in (errors.missed, errors.wrongly_called)]
 
 
 def _scores(summary: Summary) -> str:
