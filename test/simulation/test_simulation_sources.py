@@ -148,16 +148,19 @@ def test_grades_choose_tiles(tmp_path: Path) -> None:
     assert {case.centre for case in cohorts.test} == {"malignant", "benign"}
 
 
-def test_the_rare_pool_holds_both_stains_in_whole_patches(tmp_path: Path) -> None:
+def test_the_rare_pool_holds_both_grades_in_whole_patches(tmp_path: Path) -> None:
     given = glas_folder(tmp_path / "given")
     cohorts = prepare(load_config("glas-rare"), tmp_path / "made", given)
     cohorts.check()
     assert {case.centre for case in cohorts.query} == {"hospital"}
-    assert {case.patient for case in cohorts.query if case.id in cohorts.shifted} == {
-        "patient01", "patient04", "patient10"
-    }  # fmt: skip
+    shifted = {case.patient for case in cohorts.query if case.id in cohorts.shifted}
+    known = {case.patient for case in cohorts.query if case.id not in cohorts.shifted}
+    assert shifted == {"patient01", "patient02", "patient06", "patient16"}
+    assert known == {"patient01", "patient05", "patient13", "patient15"}  # each tile has one grade
     config = load_config("glas-rare").config
     assert all(px % (config.query.patch_px * 2) == 0 for px in config.data.layout.cell_px)
+    for kind in (shifted, known):  # whatever the rarity, the pool can give a budget
+        assert len(kind) * config.query.per_slide_cap >= max(config.grid.budgets)
 
 
 def test_slides_are_kept_and_made_anew_if_asked_differently(tmp_path: Path) -> None:
