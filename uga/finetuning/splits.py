@@ -56,11 +56,12 @@ def deal(
     centre_of = {slide_of[patch.name]: patch.centre for patch in corrections}
     new = centre_of.keys() - fold_of.keys()
     if len(centre_of) == 1:
-        fold_of |= dict.fromkeys(new)
-    fold_of |= {slide: earlier[digest] for slide in new - fold_of.keys() if (digest := slide_digest(slide)) in earlier}
-    new -= fold_of.keys()
+        settled = dict.fromkeys(new)
+    else:
+        settled = {slide: earlier[digest] for slide in new if (digest := slide_digest(slide)) in earlier}
+    new -= settled.keys()
     by_centre = [{slide for slide in new if centre_of[slide] == centre} for centre in sorted({*centre_of.values()})]
-    fold_of |= _dealt(by_centre, folds, seed)
+    fold_of |= settled | _dealt(by_centre, folds, seed)
     return {name: fold_of[slide] for name, slide in slide_of.items()}
 
 

@@ -182,15 +182,17 @@ def _pool(summary: Summary) -> str:
             str(pool.patches),
             str(pool.holds_label),
             str(pool.shifted),
-            *("" if dice is None else f"{dice:.3f}" for dice in (pool.dice, pool.dice_if_all)),
-            *("" if dice is None else f"{dice:.3f}" for dice in (pool.dice_shifted, pool.dice_home)),
+            *(
+                "" if dice is None else f"{dice:.3f}"
+                for dice in (pool.dice, pool.dice_if_all, pool.dice_shifted, pool.dice_home)
+            ),
             *_errors(pool.errors),
             f"{pool.score_mean:.4f}",
         ]
         for pool in summary.pool
     ]
-    head = ["centre", "slides", "patches", f"hold {summary.label}", "shifted", "Dice"]
-    head += [f"Dice if all were {summary.label}", "Dice of shifted", "of the others"]
+    head = ["centre", "slides", "patches", f"hold {summary.label}", "shifted"]
+    head += ["Dice", f"Dice if all were {summary.label}", "Dice of shifted", "of the others"]
     head += [*_ERRORS, "mean patch score"]
     return _table(head, rows)
 
