@@ -1,14 +1,13 @@
 """Entry point of the fine-tune image: corrections in /input, a model to /output. See ``python finetune.py --help``."""
 
-import sys
-
 import typer
 
 from uga.cli.console import execute
 from uga.cli.finetune import finetune
+from uga.stopping import leave
 
 app = typer.Typer(add_completion=False)
 app.command()(finetune)
 
 if __name__ == "__main__":
-    sys.exit(execute(app))
+    leave(execute(app))

@@ -27,6 +27,17 @@ def fail(_path: Path) -> None:
     raise UserError("The batch is too large; make it smaller.")
 
 
+def succeed_and_fall_apart(path: Path) -> None:
+    """Leave a file, and a library that does not survive being taken apart."""
+    path.touch()
+    sys.modules["late"] = _Late()  # type: ignore[assignment]
+
+
+class _Late:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGSEGV)
+
+
 def die(_path: Path) -> None:
     """Be killed."""
     os.kill(os.getpid(), signal.SIGKILL)

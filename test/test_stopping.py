@@ -39,6 +39,37 @@ def test_sigterm_leaves_no_output(tmp_path: Path, tiny_model: Path, stage: str) 
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 
+# Stands for a library that does not survive being taken apart.
+LATE = """
+import atexit, os, runpy, signal, sys
+class Late:
+    def __del__(self):
+        signal.raise_signal(signal.SIGSEGV)
+late = Late()
+atexit.register(print, "registered")
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "from uga.stopping import leave; leave(0)",
+        "sys.argv = ['uga', '--help']; runpy.run_module('uga', run_name='__main__')",
+        "sys.argv = ['process.py', '--help']; runpy.run_path('process.py', run_name='__main__')",
+        "sys.argv = ['finetune.py', '--help']; runpy.run_path('finetune.py', run_name='__main__')",
+    ],
+)
+def test_no_library_can_spoil_the_end_of_a_command(end: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", LATE + end], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.endswith("registered\n")
+
+
+def test_what_the_end_of_a_command_is_spared() -> None:
+    ended = subprocess.run([sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGSEGV, "registered\n")
+
+
 def test_the_first_signal_raises_and_the_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as caught, stopping_on_signals():

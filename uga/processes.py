@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from uga.cli.console import configure_logging
 from uga.errors import UgaError, UserError, is_out_of_memory, machine_sentence
-from uga.stopping import Stopped
+from uga.stopping import Stopped, leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,13 +126,16 @@ def _run(job: Job, sender: Connection) -> None:
     os.setpgid(0, 0)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_logging()
+    leave(_exit_code(job, sender))
+
+
+def _exit_code(job: Job, sender: Connection) -> int:
     try:
         job.function(*job.arguments)
     except UgaError as error:
         sender.send((True, str(error)))
-        raise SystemExit(1) from error
     except Stopped as stopped:
-        raise SystemExit(stopped.exit_code) from None
+        return stopped.exit_code
     except Exception as error:
         if is_out_of_memory(error):
             sender.send((True, f"{job.name} ran out of memory; {job.remedy}."))
@@ -141,7 +144,9 @@ def _run(job: Job, sender: Connection) -> None:
         else:
             log.exception("%s failed", job.name)
             sender.send((False, f"{type(error).__name__}: {error}"))
-        raise SystemExit(1) from error
+    else:
+        return 0
+    return 1
 
 
 def _end_with_parent() -> None:

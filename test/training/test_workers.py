@@ -20,6 +20,7 @@ from job_helpers import (
     lack_memory,
     lose_the_gpu,
     succeed,
+    succeed_and_fall_apart,
     wait,
     wait_in_order,
 )
@@ -169,6 +170,11 @@ def test_a_failure_reaches_the_user_and_stops_the_others(tmp_path, failing, mess
     assert "\n" not in str(caught.value)
     if pid.exists():  # else it was stopped before it began
         assert not _is_running(int(pid.read_text()))
+
+
+def test_no_library_can_spoil_the_end_of_a_job(tmp_path):
+    run_together([Job("Job", succeed_and_fall_apart, (tmp_path / "file",))])
+    assert (tmp_path / "file").exists()
 
 
 def test_others_may_go_on_after_a_failure(tmp_path):
