@@ -25,7 +25,7 @@ def slide(centre: str, number: int, quality: float, *, lesion: str = "micro") ->
         hits = round(quality * SIDE)
         agreement = Agreement(hits, SIDE - hits, SIDE - hits)
     name = f"{centre}{number}"
-    return SlideResult(name, centre, f"patient {name}", lesion, "tumour", agreement)
+    return SlideResult(name, centre, f"patient {name}", lesion, "tumour", 5 * SIDE, agreement)
 
 
 def cell(quality: float, *, spread: float = 0.05, seed: int = 0) -> list[SlideResult]:

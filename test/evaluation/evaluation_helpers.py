@@ -27,6 +27,7 @@ def slide(name, patches, *, centre="A", patient="p", lesion="macro", surface=Non
         spacing_um=1.0,
         patch_size_px=64,
         labels={label: Agreement.pooled(patch.labels[label] for patch in evaluated) for label in labels},
+        judged_px=64**2 * len(patches),
         patches=tuple(evaluated),
         errors=errors,
         missed_outside_tissue=dict.fromkeys(labels, 0),

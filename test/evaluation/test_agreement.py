@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from uga.evaluation.agreement import Agreement, Empty, dice
+from uga.evaluation.agreement import Agreement, Empty, dice, matthews
 from uga.evaluation.confusion import CellConfusion
 from uga.geometry import Grid, GridRegion, SpacingUm
 
@@ -69,6 +69,19 @@ def test_dice_is_that_of_grand_challenge_metrics(arrays):
         theirs = dice_from_confusion_matrix(matrix)
     ours = [Agreement.from_confusion(matrix, value).dice for value in range(IGNORE)]
     np.testing.assert_allclose(theirs, [np.nan if each is None else each for each in ours], rtol=1e-6)
+
+
+@given(LABELS)
+def test_matthews_correlation_is_the_correlation_of_the_maps(arrays):
+    reference, predicted = arrays[0] == 1, arrays[1] == 1
+    found = Agreement.of(predicted, reference, np.ones_like(reference))
+    value = float(matthews(np.asarray(found.counts), np.asarray(reference.size)))
+    if reference.all() or not reference.any():
+        assert np.isnan(value)
+    elif predicted.all() or not predicted.any():
+        assert value == 0
+    else:
+        assert value == pytest.approx(np.corrcoef(reference.ravel(), predicted.ravel())[0, 1], abs=1e-9)
 
 
 def test_parts_pool_over_pixels():

@@ -38,6 +38,7 @@ def summary_of():
             "resamples": outcomes.options.resamples,
             "centres": outcomes.headline_centres,
             "centres_left_out": outcomes.centres_left_out,
+            "dice_if_all": outcomes.dice_if_all,
             "test_slides": len(outcomes.slides),
             "test_patients": len(outcomes.slides),
             "lone_patients": outcomes.lone_patients,

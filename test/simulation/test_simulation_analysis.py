@@ -46,6 +46,43 @@ def test_false_positives_of_negative_slides_are_an_area(outcomes: Outcomes) -> N
     assert outcomes.points[0].false_positive_mm2.value == pytest.approx(np.mean(wrong) * 4e-6)
 
 
+def test_calling_more_by_the_label_raises_dice_and_not_the_correlation(summary_of) -> None:
+    """Half of each slide is tumour: calling all of it so has Dice 2/3, more than a baseline that finds a third."""
+    half = 500
+
+    def slides(found: int, false: int) -> list[SlideResult]:
+        agreement = Agreement(found, false, half - found)
+        return [SlideResult(f"{n}", "a", f"p{n}", "micro", "tumour", 2 * half, agreement) for n in range(7)]
+
+    results = {BASELINE: slides(170, 30)}
+    results[CellKey(strategy=Strategy.RANDOM, budget=5)] = slides(280, 130)
+    results[CellKey(strategy=Strategy.MEAN, budget=5)] = slides(half, half)
+    made = summary_of(Outcomes(results, OPTIONS, 2.0))
+    everything = made.point(Strategy.MEAN, 5)
+    assert made.dice_if_all == pytest.approx(2 / 3)
+    assert everything.dice.value == pytest.approx(2 / 3)
+    assert everything.dice.value > made.point(Strategy.RANDOM, 5).dice.value
+    assert (everything.sensitivity.value, everything.precision.value, everything.matthews.value) == (1, 0.5, 0)
+    difference = next(each for each in made.differences if each.strategy is Strategy.MEAN)
+    assert difference.dice.value > 0 > difference.matthews.value
+    assert difference.matthews.value == pytest.approx(-made.point(Strategy.RANDOM, 5).matthews.value)
+    said = "\n".join(findings(made))
+    assert "Calling all of the test slides tumour would have Dice 0.667:" in said
+    assert "At 5 patches a centre by Matthews' correlation, mean" in said
+    tables = markdown(made)
+    assert "| all called tumour |  | 0.667 | 1.000 |  | 0.000 |" in tables["What is found and what is right"]
+    assert f"{difference.matthews.value:+.3f}" in tables["Differences from random in Matthews' correlation"]
+
+
+def test_nothing_is_said_of_the_correlation_where_calling_all_by_the_label_has_little(summary_of) -> None:
+    def rare(results: list[SlideResult]) -> list[SlideResult]:
+        return [replace(result, judged_px=1000 * result.judged_px) for result in results]
+
+    made = summary_of(Outcomes({BASELINE: rare(cell(0.5))}, OPTIONS, 2.0))
+    assert made.dice_if_all < 0.01
+    assert "Matthews" not in "\n".join(findings(made))
+
+
 def test_differences_are_paired(outcomes: Outcomes) -> None:
     """Slides and seeds differ by far more than the strategies, in the same way for both."""
     found = {(d.strategy, d.budget): d.dice for d in outcomes.differences}

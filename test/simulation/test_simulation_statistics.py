@@ -6,10 +6,15 @@ from hypothesis import strategies as st
 from uga.evaluation import bootstrap
 from uga.simulation.statistics import (
     area_under,
+    dice_if_all_of,
+    dice_of,
     expanded_tail,
     interval,
-    pooled_dice,
+    matthews_of,
+    pooled,
+    precision_of,
     resampled_slides,
+    sensitivity_of,
     weighted_mean,
     with_seeds,
 )
@@ -34,27 +39,50 @@ def test_a_patient_alone_is_always_there() -> None:
 
 
 @given(
-    counts=st.lists(st.tuples(*[st.integers(0, 50)] * 3), min_size=1, max_size=6),
+    counts=st.lists(st.tuples(*[st.integers(0, 50)] * 4), min_size=1, max_size=6),
     data=st.data(),
 )
-def test_pooled_dice_is_that_of_the_slides_laid_side_by_side(counts: list[tuple[int, int, int]], data) -> None:
+def test_pooled_figures_are_those_of_the_slides_laid_side_by_side(
+    counts: list[tuple[int, int, int, int]], data
+) -> None:
+    """The fourth number is of pixels that neither map has."""
     weights = np.array([data.draw(st.lists(st.integers(0, 3), min_size=len(counts), max_size=len(counts)))])
-    dice = pooled_dice(np.array(counts), weights)
+    given_counts = np.array(counts)
+    given_counts[:, 3] = given_counts.sum(axis=1)
     repeated = [c for c, w in zip(counts, weights[0], strict=True) for _ in range(w)]
-    tp, fp, fn = (sum(c[i] for c in repeated) for i in range(3))
-    if 2 * tp + fp + fn:
-        assert dice[0] == pytest.approx(2 * tp / (2 * tp + fp + fn))
-    else:
-        assert np.isnan(dice[0])
+    tp, fp, fn, tn = (sum(c[i] for c in repeated) for i in range(4))
+    reference = np.repeat([True, False, True, False], [tp, fp, fn, tn])
+    predicted = np.repeat([True, True, False, False], [tp, fp, fn, tn])
+    expected = {
+        dice_of: (2 * tp, 2 * tp + fp + fn),
+        sensitivity_of: (tp, tp + fn),
+        precision_of: (tp, tp + fp),
+        dice_if_all_of: (2 * (tp + fn), tp + fn + len(reference)),
+    }
+    for figure, (part, whole) in expected.items():
+        assert pooled(figure, given_counts, weights)[0] == pytest.approx(part / whole if whole else np.nan, nan_ok=True)
+    correlation = np.nan
+    if len(set(reference)) == 2:
+        correlation = np.corrcoef(reference, predicted)[0, 1] if len(set(predicted)) == 2 else 0.0
+    assert pooled(matthews_of, given_counts, weights)[0] == pytest.approx(correlation, abs=1e-12, nan_ok=True)
 
 
-def test_pooled_dice_of_several_cells_at_once() -> None:
-    counts = np.random.default_rng(0).integers(0, 9, (4, 5, 3))
+def test_the_correlation_of_areas_as_large_as_slides() -> None:
+    """The product of its four areas is beyond 64 bits; scaled down by a thousand the areas give the same."""
+    large = np.array([3_000_000_000, 1_000_000_000, 2_000_000_000, 90_000_000_000])
+    assert matthews_of(large) == pytest.approx(matthews_of(large // 1000), abs=1e-12)
+    assert matthews_of(large) == pytest.approx((3 * 84 - 1 * 2) / np.sqrt(4 * 5 * 85 * 86))
+
+
+def test_pooled_figures_of_several_cells_at_once() -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (4, 5, 4))
+    counts[..., 3] += counts[..., :3].sum(axis=-1)
     weights = np.random.default_rng(1).integers(0, 3, (7, 5))
-    together = pooled_dice(counts, weights)
-    assert together.shape == (7, 4)
-    for cell in range(4):
-        np.testing.assert_array_equal(together[:, cell], pooled_dice(counts[cell], weights))
+    for figure in (dice_of, matthews_of):
+        together = pooled(figure, counts, weights)
+        assert together.shape == (7, 4)
+        for cell in range(4):
+            np.testing.assert_array_equal(together[:, cell], pooled(figure, counts[cell], weights))
 
 
 def test_a_weighted_mean_leaves_out_what_is_not_defined() -> None:

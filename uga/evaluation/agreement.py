@@ -45,6 +45,28 @@ def dice(counts: NDArray[Any], empty: Empty = Empty.EXCLUDE) -> NDArray[np.float
     return np.asarray(np.where(total > 0, both / np.where(total > 0, total, 1), nothing))
 
 
+def matthews(counts: NDArray[Any], judged: NDArray[Any]) -> NDArray[np.float64]:
+    """Matthews' correlation (TP TN - FP FN) / sqrt((TP + FP) (TP + FN) (TN + FP) (TN + FN)) of pixel counts.
+
+    It is the correlation of two binary maps, so calling more by the label than the maps agree on does not raise it: it
+    is 0 for calling everything by the label, where Dice may be high.
+
+    Args:
+        counts: TP, FP and FN, (..., 3).
+        judged: Pixels counted in all, (...).
+
+    Returns:
+        From -1 to 1, float64 (...); 0 where one of the two maps is uniform, NaN where the reference is.
+    """
+    both, false, missed = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    neither = np.asarray(judged, np.float64) - both - false - missed
+    reference = (both + missed) * (neither + false)
+    predicted = (both + false) * (neither + missed)
+    spread = np.sqrt(reference) * np.sqrt(predicted)  # the product of four areas could be too large to be exact
+    value = np.where(spread > 0, (both * neither - false * missed) / np.where(spread > 0, spread, 1), 0.0)
+    return np.asarray(np.where(reference > 0, value, np.nan))
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """Counts of pixels of one label; the sum of two is what both areas have together."""

@@ -89,6 +89,7 @@ class SlideEvaluation:
         spacing_um: Side of a pixel.
         patch_size_px: Side of a patch in pixels.
         labels: Agreement for each label but the background.
+        judged_px: Pixels that the reference judges.
         patches: All patches with tissue, row by row.
         errors: Judged pixels of tissue by grey value of the uncertainty map: right, wrong; int64 (2, 256).
         missed_outside_tissue: For each label the false negatives where no tissue was found, which no network saw.
@@ -101,6 +102,7 @@ class SlideEvaluation:
     spacing_um: float
     patch_size_px: int
     labels: dict[str, Agreement]
+    judged_px: int
     patches: tuple[PatchEvaluation, ...]
     errors: NDArray[np.int64]
     missed_outside_tissue: dict[str, int]
@@ -257,7 +259,8 @@ class _SlideComparison:
                 gathered.add(band, found, grey, truth)
                 if band.y_end < grid.height:
                     progress(band.y_end, grid.height)
-        labels = gathered.agreements(gathered.confusion.total())
+        confusion = gathered.confusion.total()
+        labels = gathered.agreements(confusion)
         tumour = labels[TUMOUR]
         if self.case.lesion == "negative" and tumour.reference_px:
             raise UserError(
@@ -270,6 +273,7 @@ class _SlideComparison:
             spacing_um=grid.spacing_um,
             patch_size_px=ranked.patch_size_px,
             labels=labels,
+            judged_px=int(confusion.sum()),
             patches=tuple(gathered.patch(candidate) for candidate in candidates),
             errors=gathered.errors,
             missed_outside_tissue=gathered.missed_outside_tissue,

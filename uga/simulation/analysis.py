@@ -14,10 +14,15 @@ from uga.evaluation.bootstrap import fewest_patients
 from uga.simulation.cells import BASELINE
 from uga.simulation.statistics import (
     area_under,
+    dice_if_all_of,
+    dice_of,
     expanded_tail,
     interval,
-    pooled_dice,
+    matthews_of,
+    pooled,
+    precision_of,
     resampled_slides,
+    sensitivity_of,
     weighted_mean,
     with_seeds,
 )
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from uga.simulation.config import Evaluation
     from uga.simulation.oracle import Choosing
     from uga.simulation.results import SlideResult
+    from uga.simulation.statistics import Figure
 
     Floats = NDArray[np.float64]
 
@@ -40,7 +46,8 @@ if TYPE_CHECKING:
     _BySeed = dict[int, Floats]
     """Samples of each training seed (1 + resamples,): the value of all slides, then those of the resamples."""
 
-_DICE, _GAIN, _AREA = (0.0, 1.0), (-1.0, 1.0), (0.0, np.inf)
+_SHARE, _GAIN, _AREA = (0.0, 1.0), (-1.0, 1.0), (0.0, np.inf)
+_CORRELATION, _CORRELATION_GAIN = (-1.0, 1.0), (-2.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,11 @@ class Outcomes:
         return tuple(centre for centre in self._asked_centres if centre not in self.headline_centres)
 
     @property
+    def dice_if_all(self) -> float | None:
+        """Mean over the same centres of the Dice of calling every judged pixel by the label."""
+        return _number(self._centre_mean(next(iter(self.results)), dice_if_all_of)[0])
+
+    @property
     def lone_patients(self) -> int:
         """Patients that are alone in their stratum."""
         return sum(drawn == 1 for drawn in self._drawn(np.ones(len(self.slides), dtype=np.bool_)).values())
@@ -91,7 +103,7 @@ class Outcomes:
     def areas(self) -> tuple[Area, ...]:
         """Of the strategies that have a seed with all budgets; none where there is only one budget."""
         return tuple(
-            Area(rarity=rarity, strategy=strategy, dice=self._headline_estimate(own, _DICE), seeds=len(own))
+            Area(rarity=rarity, strategy=strategy, dice=self._headline_estimate(own, _SHARE), seeds=len(own))
             for (rarity, strategy), own in self._curves.items()
         )
 
@@ -100,21 +112,31 @@ class Outcomes:
         """Of each strategy and the one that all are compared with: every budget, and the area."""
         other = self.options.compare_with
         found = []
-        for (rarity, strategy, budget), own in self._headline.items():
-            reference = self._headline.get((rarity, other, budget), {})
-            if strategy not in (None, other) and (both := _less(own, reference)):
-                found.append(self._difference(rarity, strategy, budget, both))
+        for group, own in self._headline.items():
+            rarity, strategy, budget = group
+            reference = rarity, other, budget
+            if strategy not in (None, other) and (both := _less(own, self._headline.get(reference, {}))):
+                correlation = _less(self._correlations[group], self._correlations[reference])
+                found.append(self._difference(rarity, strategy, budget, both, correlation))
         for (rarity, strategy), own in self._curves.items():
             if strategy is not other and (both := _less(own, self._curves.get((rarity, other), {}))):
                 found.append(self._difference(rarity, strategy, None, both))
         return tuple(found)
 
-    def _difference(self, rarity: float | None, strategy: Choosing, budget: int | None, by_seed: _BySeed) -> Difference:
+    def _difference(
+        self,
+        rarity: float | None,
+        strategy: Choosing,
+        budget: int | None,
+        by_seed: _BySeed,
+        correlation: _BySeed | None = None,
+    ) -> Difference:
         return Difference(
             rarity=rarity,
             strategy=strategy,
             budget=budget,
             dice=self._headline_estimate(by_seed, _GAIN),
+            matthews=self._headline_estimate(correlation, _CORRELATION_GAIN) if correlation else None,
             seeds=len(by_seed),
             identical=not any(samples.any() for samples in by_seed.values()),
         )
@@ -129,7 +151,16 @@ class Outcomes:
 
     @cached_property
     def _headline(self) -> dict[_GroupKey, _BySeed]:
-        return {group: {key.seed: self._centre_mean(key) for key in keys} for group, keys in self._groups.items()}
+        return self._centre_means(dice_of)
+
+    @cached_property
+    def _correlations(self) -> dict[_GroupKey, _BySeed]:
+        return self._centre_means(matthews_of)
+
+    def _centre_means(self, figure: Figure) -> dict[_GroupKey, _BySeed]:
+        return {
+            group: {key.seed: self._centre_mean(key, figure) for key in keys} for group, keys in self._groups.items()
+        }
 
     @cached_property
     def _curves(self) -> dict[tuple[float | None, Choosing], _BySeed]:
@@ -159,11 +190,11 @@ class Outcomes:
         lesions = [name for name in LESION_CLASSES if any(slide.lesion == name for slide in self.slides)]
 
         def estimate(
-            figure: Callable[[CellKey], Floats], which: NDArray[np.bool_], within: tuple[float, float] = _DICE
+            figure: Callable[[CellKey], Floats], which: NDArray[np.bool_], within: tuple[float, float] = _SHARE
         ) -> Estimate:
             return self._estimate({key.seed: figure(key) for key in keys}, which, within)
 
-        def pooled(which: NDArray[np.bool_]) -> Estimate:
+        def together(which: NDArray[np.bool_]) -> Estimate:
             return estimate(lambda key: self._pooled(key, which), which & self._counted)
 
         gain = None
@@ -174,15 +205,18 @@ class Outcomes:
             rarity=rarity,
             strategy=strategy,
             budget=budget,
-            dice=self._headline_estimate(own, _DICE),
+            dice=self._headline_estimate(own, _SHARE),
             gain=gain,
             seeds={seed: _number(samples[0]) for seed, samples in own.items()},
-            by_centre={centre: pooled(self._at(centre)) for centre in self.centres},
+            by_centre={centre: together(self._at(centre)) for centre in self.centres},
             by_class={
-                lesion: pooled(np.array([slide.lesion == lesion for slide in self.slides])) for lesion in lesions
+                lesion: together(np.array([slide.lesion == lesion for slide in self.slides])) for lesion in lesions
             },
             false_positive_mm2=estimate(self._false_positive_mm2, ~self._holding, _AREA),
-            dice_pooled=pooled(all_slides),
+            dice_pooled=together(all_slides),
+            sensitivity=self._headline_estimate(self._centre_means(sensitivity_of)[group], _SHARE),
+            precision=self._headline_estimate(self._centre_means(precision_of)[group], _SHARE),
+            matthews=self._headline_estimate(self._correlations[group], _CORRELATION),
             dice_slides=estimate(self._slide_mean, self._holding),
             dice_slides_empty_one=estimate(lambda key: self._slide_mean(key, everywhere=True), all_slides),
         )
@@ -200,7 +234,7 @@ class Outcomes:
     def _counted(self) -> NDArray[np.bool_]:
         """The slides that hold the label or are said to by some model: those that can move a pooled Dice."""
         counts = np.stack([self._counts(key) for key in self.results])
-        return np.asarray(counts.sum(axis=(0, 2)) > 0)
+        return np.asarray(counts[..., :3].sum(axis=(0, 2)) > 0)
 
     @cached_property
     def _headline_slides(self) -> NDArray[np.bool_]:
@@ -240,27 +274,27 @@ class Outcomes:
         return np.vstack([np.ones_like(drawn[:1]), drawn])
 
     def _counts(self, key: CellKey) -> NDArray[np.int64]:
-        """TP, FP, FN of each slide, (slides, 3)."""
-        found = {result.slide: result.agreement for result in self.results[key]}
-        return np.array([found[slide.slide].counts for slide in self.slides], dtype=np.int64)
+        """TP, FP, FN and judged pixels of each slide, (slides, 4)."""
+        found = {result.slide: (*result.agreement.counts, result.judged_px) for result in self.results[key]}
+        return np.array([found[slide.slide] for slide in self.slides], dtype=np.int64)
 
-    def _pooled(self, key: CellKey, which: NDArray[np.bool_]) -> Floats:
-        """Dice of such slides together; NaN where none of those drawn holds the label, whatever is found."""
+    def _pooled(self, key: CellKey, which: NDArray[np.bool_], figure: Figure = dice_of) -> Floats:
+        """A figure of such slides together; NaN where none of those drawn holds the label, whatever is found."""
         weights = self._weights[:, which]
         holds = weights @ self._holding[which] > 0
-        return np.where(holds, pooled_dice(self._counts(key)[which], weights), np.nan)
+        return np.where(holds, pooled(figure, self._counts(key)[which], weights), np.nan)
 
-    def _centre_mean(self, key: CellKey) -> Floats:
+    def _centre_mean(self, key: CellKey, figure: Figure = dice_of) -> Floats:
         """Mean over the same centres in every resample; NaN where one of them has lost the label."""
         if not self.headline_centres:
             return np.full(len(self._weights), np.nan)
-        dices = np.stack([self._pooled(key, self._at(centre)) for centre in self.headline_centres])
-        mean: Floats = dices.mean(axis=0)
+        values = np.stack([self._pooled(key, self._at(centre), figure) for centre in self.headline_centres])
+        mean: Floats = values.mean(axis=0)
         return mean
 
     def _slide_mean(self, key: CellKey, *, everywhere: bool = False) -> Floats:
         """Mean Dice over slides; without ``everywhere`` only over those that hold the label."""
-        values = dice(self._counts(key), Empty.ONE if everywhere else Empty.EXCLUDE)
+        values = dice(self._counts(key)[:, :3], Empty.ONE if everywhere else Empty.EXCLUDE)
         if not everywhere:
             values = np.where(self._holding, values, np.nan)
         return weighted_mean(np.broadcast_to(values, self._weights.shape), self._weights)

@@ -11,7 +11,7 @@ from uga.simulation.tables import counted, told
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from uga.simulation.summary import Difference, Point, Summary
+    from uga.simulation.summary import Difference, Estimate, Point, Summary
 
 _ENOUGH_SPEARMAN = 0.5
 _ENOUGH_LEARNT = 0.1  # above the Dice of calling all by the label
@@ -47,7 +47,7 @@ def _reservations(summary: Summary) -> list[str]:
             f"{summary.lone_patients} of {summary.test_patients} test patients have no other of their kind at their "
             "centre to be exchanged with, so the intervals are too narrow."
         )
-    said += _not_learnt(summary) + _not_shifted(summary)
+    said += _not_learnt(summary) + _lightly_gained(summary) + _not_shifted(summary)
     if short := [each for each in summary.choices if each.short]:
         cells = sum(each.short for each in short)
         budgets = ", ".join(str(budget) for budget in sorted({each.budget for each in short}))
@@ -70,6 +70,26 @@ def _not_learnt(summary: Summary) -> list[str]:
         "may change little more than how much it calls so."
         for pool in poor
     ]
+
+
+def _lightly_gained(summary: Summary) -> list[str]:
+    if not _dice_is_lightly_gained(summary):
+        return []
+    sentence = (
+        f"Calling all of the test slides {summary.label} would have Dice {summary.dice_if_all:.3f}: a strategy may "
+        f"gain Dice by calling more of them {summary.label}, which Matthews' correlation does not reward."
+    )
+    return [sentence]
+
+
+def _dice_is_lightly_gained(summary: Summary) -> bool:
+    baseline = summary.point(None, 0)
+    return (
+        summary.dice_if_all is not None
+        and baseline is not None
+        and baseline.dice.value is not None
+        and baseline.dice.value < summary.dice_if_all + _ENOUGH_LEARNT
+    )
 
 
 def _not_shifted(summary: Summary) -> list[str]:
@@ -122,15 +142,23 @@ def _gain(point: Point, summary: Summary) -> str:
 
 
 def _comparisons(summary: Summary) -> list[str]:
+    said = _compared(summary, [(each, each.dice) for each in summary.differences])
+    if _dice_is_lightly_gained(summary):
+        correlations = [(each, each.matthews) for each in summary.differences if each.matthews is not None]
+        said += _compared(summary, correlations, by=" by Matthews' correlation")
+    return said
+
+
+def _compared(summary: Summary, differences: Sequence[tuple[Difference, Estimate]], by: str = "") -> list[str]:
     said = []
-    for rarity, budget in dict.fromkeys((each.rarity, each.budget) for each in summary.differences):
-        own = [each for each in summary.differences if (each.rarity, each.budget) == (rarity, budget)]
-        told_apart = [each for each in own if each.dice.excludes_zero]
-        above = [each for each in told_apart if (each.dice.value or 0.0) > 0]
-        below = [each for each in told_apart if (each.dice.value or 0.0) < 0]
-        same = [each for each in own if each.identical]
-        level = [each for each in own if not each.dice.excludes_zero and not each.identical]
-        what = "In area under the curve" if budget is None else f"At {budget} patches {summary.per}"
+    for rarity, budget in dict.fromkeys((each.rarity, each.budget) for each, _ in differences):
+        own = [(each, gain) for each, gain in differences if (each.rarity, each.budget) == (rarity, budget)]
+        told_apart = [(each, gain.value or 0.0) for each, gain in own if gain.excludes_zero]
+        above = [each for each, gain in told_apart if gain > 0]
+        below = [each for each, gain in told_apart if gain < 0]
+        same = [each for each, _ in own if each.identical]
+        level = [each for each, gain in own if not gain.excludes_zero and not each.identical]
+        what = "In area under the curve" if budget is None else f"At {budget} patches {summary.per}{by}"
         parts = [
             f"{_names(group, summary)} {'is' if len(group) == 1 else 'are'} {how}"
             for group, how in (

@@ -107,6 +107,7 @@ def _summarise(
         resamples=config.evaluation.resamples,
         centres=outcomes.headline_centres if own else (),
         centres_left_out=outcomes.centres_left_out if own else (),
+        dice_if_all=outcomes.dice_if_all if own else None,
         test_slides=len(experiment.cohorts.test),
         test_patients=len({case.patient for case in experiment.cohorts.test}),
         lone_patients=outcomes.lone_patients if own else 0,

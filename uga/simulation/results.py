@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from uga.training.cases import Case
 
 RESULTS_FILE = "results.csv"
-_COLUMNS = ("slide", "centre", "patient", "class", "label", "tp", "fp", "fn", "dice")
+_COLUMNS = ("slide", "centre", "patient", "class", "label", "judged_px", "tp", "fp", "fn", "dice")
 _CELL_COLUMNS = ("strategy", "budget", "seed", "rarity")
 
 
@@ -33,13 +33,14 @@ class SlideResult:
     patient: str
     lesion: str
     label: str
+    judged_px: int
     agreement: Agreement
 
 
 def slide_results(evaluations: Iterable[SlideEvaluation]) -> list[SlideResult]:
     """The results of a cell, slide by slide."""
     return [
-        SlideResult(one.case.id, one.case.centre, one.case.patient, one.case.lesion, label, agreement)
+        SlideResult(one.case.id, one.case.centre, one.case.patient, one.case.lesion, label, one.judged_px, agreement)
         for one in evaluations
         for label, agreement in one.labels.items()
     ]
@@ -75,6 +76,7 @@ def read_slides(path: Path) -> list[SlideResult]:
                     patient=row["patient"],
                     lesion=row["class"],
                     label=row["label"],
+                    judged_px=int(row["judged_px"]),
                     agreement=Agreement(int(row["tp"]), int(row["fp"]), int(row["fn"])),
                 )
                 for row in csv.DictReader(stream, strict=True)
@@ -97,7 +99,7 @@ def _row(result: SlideResult) -> tuple[object, ...]:
     agreement = result.agreement
     dice = agreement.dice
     return (
-        *(result.slide, result.centre, result.patient, result.lesion, result.label),
+        *(result.slide, result.centre, result.patient, result.lesion, result.label, result.judged_px),
         *agreement.counts,
         "" if dice is None else f"{dice:.6f}",
     )

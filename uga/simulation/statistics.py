@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from uga.evaluation.agreement import dice
+from uga.evaluation.agreement import dice, matthews
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
+    Figure = Callable[[Ints], Floats]
+    """Of TP, FP, FN and judged pixels (..., 4); NaN where it is not defined."""
 
 _EPSILON = 1e-12
 
@@ -53,17 +55,49 @@ def resampled_slides(patients: Sequence[Hashable], strata: Sequence[Hashable], *
     return drawn
 
 
-def pooled_dice(counts: Ints, weights: Ints) -> Floats:
-    """2 TP / (2 TP + FP + FN) over all slides together; NaN where the label is neither there nor found.
+def pooled(figure: Figure, counts: Ints, weights: Ints) -> Floats:
+    """A figure over all slides together.
 
     Args:
-        counts: TP, FP, FN of each slide, (..., slides, 3).
+        figure: One of those below.
+        counts: TP, FP, FN and judged pixels of each slide, (..., slides, 4).
         weights: How often each slide counts, (resamples, slides).
 
     Returns:
         (resamples, ...).
     """
-    return dice(np.tensordot(weights, counts, axes=(1, -2)))
+    return figure(np.tensordot(weights, counts, axes=(1, -2)))
+
+
+def dice_of(counts: Ints) -> Floats:
+    """2 TP / (2 TP + FP + FN)."""
+    return dice(counts[..., :3])
+
+
+def matthews_of(counts: Ints) -> Floats:
+    """Matthews' correlation, see `uga.evaluation.agreement.matthews`."""
+    return matthews(counts[..., :3], counts[..., 3])
+
+
+def sensitivity_of(counts: Ints) -> Floats:
+    """TP / (TP + FN)."""
+    return _share(counts[..., 0], counts[..., 2])
+
+
+def precision_of(counts: Ints) -> Floats:
+    """TP / (TP + FP)."""
+    return _share(counts[..., 0], counts[..., 1])
+
+
+def dice_if_all_of(counts: Ints) -> Floats:
+    """The Dice of calling every judged pixel by the label."""
+    held = counts[..., 0] + counts[..., 2]
+    return dice(np.stack([held, counts[..., 3] - held, np.zeros_like(held)], axis=-1))
+
+
+def _share(part: Ints, rest: Ints) -> Floats:
+    whole = part + rest
+    return np.asarray(np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan))
 
 
 def weighted_mean(values: Floats, weights: Ints) -> Floats:

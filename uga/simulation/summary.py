@@ -37,6 +37,8 @@ class Point(Record):
         by_class: Dice pooled over the slides of each lesion class, all centres together; None for slides without.
         false_positive_mm2: On slides without the label, mean area of each that is wrongly called by it.
         dice_pooled: Pooled over all slides of all centres.
+        sensitivity, precision, matthews: Mean over the same centres as ``dice``, each pooled at its centre; the last is
+            Matthews' correlation, which calling more by the label does not raise.
         dice_slides: Mean over the slides that hold the label.
         dice_slides_empty_one: Mean over all slides, 1 where the label is neither there nor found.
     """
@@ -51,6 +53,9 @@ class Point(Record):
     by_class: dict[str, Estimate]
     false_positive_mm2: Estimate
     dice_pooled: Estimate
+    sensitivity: Estimate
+    precision: Estimate
+    matthews: Estimate
     dice_slides: Estimate
     dice_slides_empty_one: Estimate
 
@@ -60,6 +65,8 @@ class Difference(Record):
 
     Attributes:
         budget: None is the area under the curve.
+        dice: In the mean over centres of Dice.
+        matthews: In that of Matthews' correlation; None for the area.
         seeds: Those that both have, of which the mean is taken.
         identical: Whether both have the same Dice with every seed in every resample, as where they corrected the same.
     """
@@ -68,6 +75,7 @@ class Difference(Record):
     strategy: Choosing
     budget: int | None = None
     dice: Estimate
+    matthews: Estimate | None = None
     seeds: int
     identical: bool
 
@@ -179,6 +187,8 @@ class Summary(Record):
     """Those whose mean is the headline: the centres that were asked for and hold the label."""
     centres_left_out: tuple[str, ...]
     """Centres that were asked for and do not hold the label."""
+    dice_if_all: float | None
+    """Of calling every judged pixel of their test slides by the label."""
     test_slides: int
     test_patients: int
     lone_patients: int
@@ -215,10 +225,12 @@ class Summary(Record):
     def cautions(self) -> list[str]:
         """What is said against intervals, each once."""
         estimates = [each.dice for each in self.differences] + [each.dice for each in self.areas]
+        estimates += [each.matthews for each in self.differences if each.matthews]
         for point in self.points:
             estimates += [point.dice, *([point.gain] if point.gain else []), *point.by_centre.values()]
             estimates += [*point.by_class.values(), point.false_positive_mm2, point.dice_pooled]
             estimates += [point.dice_slides, point.dice_slides_empty_one]
+            estimates += [point.sensitivity, point.precision, point.matthews]
         for score in self.scores:
             estimates += [score.spearman, score.spearman_with_label, score.auroc_shifted]
         return list(dict.fromkeys(each.caution for each in estimates if each.caution))

@@ -17,8 +17,12 @@ def markdown(summary: Summary) -> dict[str, str]:
         "Gain over the baseline": _gains(summary),
         "By centre": _by(summary, lambda point: point.by_centre),
         "By lesion class": _by_class(summary),
-        f"Differences from {summary.compare_with}": _differences(summary),
+        f"Differences from {summary.compare_with}": _differences(summary, lambda each: each.dice),
+        f"Differences from {summary.compare_with} in Matthews' correlation": _differences(
+            summary, lambda each: each.matthews
+        ),
         "Area under the label-efficiency curve": _areas(summary),
+        "What is found and what is right": _found(summary),
         "Other conventions of Dice": _conventions(summary),
         "What was corrected": _choices(summary),
         "Query pools by the baseline": _pool(summary),
@@ -92,23 +96,18 @@ def _by_class(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _differences(summary: Summary) -> str:
-    budgets = list(dict.fromkeys(each.budget for each in summary.differences))
-    names = list(dict.fromkeys(named(each) for each in summary.differences))
-    found = {(named(each), each.budget): each for each in summary.differences}
-    rows = [
-        [
-            name,
-            *(_difference(each, summary) if (each := found.get((name, budget))) else "" for budget in budgets),
-        ]
-        for name in names
-    ]
+def _differences(summary: Summary, figure: Callable[[Difference], Estimate | None]) -> str:
+    shown = [(each, estimate) for each in summary.differences if (estimate := figure(each)) is not None]
+    budgets = list(dict.fromkeys(each.budget for each, _ in shown))
+    names = list(dict.fromkeys(named(each) for each, _ in shown))
+    found = {(named(each), each.budget): _difference(each, estimate, summary) for each, estimate in shown}
+    rows = [[name, *(found.get((name, budget), "") for budget in budgets)] for name in names]
     return _table(["strategy", *("area" if each is None else f"{each} patches" for each in budgets)], rows)
 
 
-def _difference(difference: Difference, summary: Summary) -> str:
+def _difference(difference: Difference, estimate: Estimate, summary: Summary) -> str:
     seeds = counted(difference.seeds, summary)
-    return f"identical{seeds}" if difference.identical else _bold(difference.dice, seeds)
+    return f"identical{seeds}" if difference.identical else _bold(estimate, seeds)
 
 
 def _bold(estimate: Estimate | None, more: str) -> str:
@@ -125,6 +124,21 @@ def _cell(estimate: Estimate | None, *, signed: bool = False) -> str:
 def _areas(summary: Summary) -> str:
     rows = ([named(each), _cell(each.dice) + counted(each.seeds, summary)] for each in summary.areas)
     return _table(["strategy", "area"], rows)
+
+
+def _found(summary: Summary) -> str:
+    rows = [
+        [
+            named(point),
+            str(point.budget),
+            _cell(point.dice),
+            *(_cell(each) for each in (point.sensitivity, point.precision, point.matthews)),
+        ]
+        for point in summary.points
+    ]
+    if rows and summary.dice_if_all is not None:
+        rows.insert(0, [f"all called {summary.label}", "", f"{summary.dice_if_all:.3f}", "1.000", "", "0.000"])
+    return _table(["strategy", "patches", "Dice", "sensitivity", "precision", "Matthews' correlation"], rows)
 
 
 def _conventions(summary: Summary) -> str:
