@@ -74,6 +74,24 @@ def test_calling_more_by_the_label_raises_dice_and_not_the_correlation(summary_o
     assert f"{difference.matthews.value:+.3f}" in tables["Differences from random in Matthews' correlation"]
 
 
+def test_what_is_alike_with_several_rarities_is_said_once(outcomes: Outcomes, summary_of) -> None:
+    results = {BASELINE: outcomes.results[BASELINE]}
+    for rarity in (0.01, 0.1, 1.0):
+        for key, listed in outcomes.results.items():
+            if key.budget == 5:
+                same = rarity == 0.1 and key.strategy is Strategy.MEAN
+                other = key.model_copy(update={"strategy": Strategy.RANDOM})
+                results[key.model_copy(update={"rarity": rarity})] = outcomes.results[other] if same else listed
+    said = findings(summary_of(Outcomes(results, OPTIONS, 2.0)))
+    compared = [sentence for sentence in said if "told apart from random" in sentence]
+    assert [sentence.partition(":")[0] for sentence in compared] == [
+        "With 1 and 100 % of the pool shifted",
+        "With 10 % of the pool shifted",
+    ]
+    assert "mean is above random" in compared[0]
+    assert "mean is identical with random" in compared[1]
+
+
 def test_nothing_is_said_of_the_correlation_where_calling_all_by_the_label_has_little(summary_of) -> None:
     def rare(results: list[SlideResult]) -> list[SlideResult]:
         return [replace(result, judged_px=1000 * result.judged_px) for result in results]

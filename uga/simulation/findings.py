@@ -9,7 +9,7 @@ from uga.simulation.shipped import deviations
 from uga.simulation.tables import counted, told
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from uga.simulation.summary import Difference, Estimate, Point, Summary
 
@@ -150,7 +150,7 @@ def _comparisons(summary: Summary) -> list[str]:
 
 
 def _compared(summary: Summary, differences: Sequence[tuple[Difference, Estimate]], by: str = "") -> list[str]:
-    said = []
+    said: dict[str, list[float | None]] = {}  # of pools of which rarities the same is to say
     for rarity, budget in dict.fromkeys((each.rarity, each.budget) for each, _ in differences):
         own = [(each, gain) for each, gain in differences if (each.rarity, each.budget) == (rarity, budget)]
         told_apart = [(each, gain.value or 0.0) for each, gain in own if gain.excludes_zero]
@@ -169,8 +169,8 @@ def _compared(summary: Summary, differences: Sequence[tuple[Difference, Estimate
             )
             if group
         ]
-        said.append(f"{_where(rarity)}{what}, {'; '.join(parts)}.")
-    return said
+        said.setdefault(f"{what}, {'; '.join(parts)}.", []).append(rarity)
+    return [f"{_where(*rarities)}{sentence}" for sentence, rarities in said.items()]
 
 
 def _uncertainty(summary: Summary) -> list[str]:
@@ -190,12 +190,17 @@ def _uncertainty(summary: Summary) -> list[str]:
 
 
 def _names(group: Sequence[Difference], summary: Summary) -> str:
-    names = [
+    return _listed(
         f"{each.strategy} ({more.removeprefix(', ')})" if (more := counted(each.seeds, summary)) else str(each.strategy)
         for each in group
-    ]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    )
 
 
-def _where(rarity: float | None) -> str:
-    return "" if rarity is None else f"With {100 * rarity:g} % of the pool shifted: "
+def _where(*rarities: float | None) -> str:
+    shares = [f"{100 * rarity:g}" for rarity in rarities if rarity is not None]
+    return f"With {_listed(shares)} % of the pool shifted: " if shares else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
