@@ -17,6 +17,7 @@ from model_helpers import make_trained_folder
 from slide_files import write_tiff
 from test_process import tissue_like
 
+from uga import __version__
 from uga.cli.console import execute
 from uga.cli.main import app
 from uga.errors import ExitCode
@@ -46,6 +47,11 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     arguments = ("--input", root / "in", "--output", root / "out", "--model", tiny_model, "--patch", 256, "--top", 2)
     assert uga("infer", *arguments, "--scope", "centre", "--extra-scores") == 0
     return root
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert uga("--version") == 0
+    assert capsys.readouterr().out == f"uga {__version__}\n"
 
 
 def test_serving_is_not_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from uga import __version__
 from uga.cli import model
 from uga.cli.demo import demo
 from uga.cli.doctor import doctor
@@ -21,6 +24,23 @@ app = typer.Typer(
     add_completion=False,
     help="Uncertainty-guided annotation for whole-slide segmentation. Research use only.",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"uga {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command()(infer)
 app.command()(rank)
 app.command()(export_patches)
