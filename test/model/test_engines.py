@@ -248,7 +248,8 @@ def test_processes_beside_each_other_do_not_pin_their_threads(folders, monkeypat
             seen.append(settings.get("ENABLE_CPU_PINNING"))
             return super().compile_model(model, device, settings)
 
-    monkeypatch.setattr(openvino_engine.openvino, "Core", Core)
+    core = Core()
+    monkeypatch.setattr(openvino_engine, "_core", lambda: core)
     for parent in (None, object()):
         monkeypatch.setattr(multiprocessing, "parent_process", lambda parent=parent: parent)
         make_engine(Arithmetic("openvino", "fp32"), folders["plain", "batch"], (0,), CPU)

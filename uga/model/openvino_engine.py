@@ -10,6 +10,7 @@ import itertools
 import multiprocessing
 import warnings
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import openvino
@@ -46,7 +47,6 @@ class OpenVinoEngine:
     """
 
     def __init__(self, model: Model, folds: Sequence[int], precision: Precision) -> None:
-        core = openvino.Core()
         settings: dict[str, str | int | bool] = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -62,7 +62,7 @@ class OpenVinoEngine:
             weights = _weights(network)
             if graph is None:  # the folds differ in their weights alone
                 graph = _graph(network, weights, model.plan)
-            compiled = core.compile_model(_filled(graph, weights), "CPU", settings)
+            compiled = _core().compile_model(_filled(graph, weights), "CPU", settings)
             self._requests.append(compiled.create_infer_request())
         # Used again by every other call, since arrays of this size that come and go leave holes in the heap.
         self._logits = self._earlier = torch.empty((len(folds), 0, model.plan.num_classes, *model.plan.window_px))
@@ -83,6 +83,12 @@ class OpenVinoEngine:
 
     def release(self) -> None:
         """See `Engine`; nothing is kept but the last logits."""
+
+
+@cache
+def _core() -> openvino.Core:
+    """The process's only one: with the last goes the code for this CPU, in which OpenVINO's threads may still be."""
+    return openvino.Core()
 
 
 def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
