@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from uga.ranking import Strategy
 from uga.simulation import run as run_module
 from uga.simulation.cells import CellKey, CellManifest
 from uga.simulation.config import load_config
+from uga.simulation.evidence import fill
 from uga.simulation.run import simulate
 from uga.simulation.summary import Summary
 from uga.simulation.workers import Compute
@@ -116,6 +118,26 @@ def test_a_second_run_does_nothing_and_a_larger_grid_adds_to_it(experiment, tmp_
     assert " --strategies mean,reference,random " in found.command
     assert simulate(request(experiment / "config.toml", out, data=experiment, only_report=True)) is ExitCode.OK
     assert (out / "results.csv").read_bytes() == results
+
+
+def test_cells_computed_elsewhere_count(experiment, tmp_path):
+    """As those behind the page of evidence do, which an archive brings."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "evidence.md").write_text("# Evidence\n")
+    fill(tmp_path / "docs", [experiment / "out"])
+    (archive,) = (tmp_path / "docs" / "evidence").iterdir()
+    first = archive.read_bytes()
+    fill(tmp_path / "docs", [experiment / "out"])
+    assert archive.read_bytes() == first
+    assert f"](evidence/{archive.name})" in (tmp_path / "docs" / "evidence.md").read_text()
+    out = tmp_path / "out"
+    with tarfile.open(archive) as packed:
+        packed.extractall(out, filter="data")
+    before = stamps(out)
+    assert set(before) == CELLS
+    assert simulate(request(experiment / "config.toml", out, data=experiment)) is ExitCode.OK
+    assert stamps(out) == before
+    assert (out / "results.csv").read_bytes() == (experiment / "out" / "results.csv").read_bytes()
 
 
 def test_a_cell_is_repeated_from_its_manifest(experiment, tmp_path):

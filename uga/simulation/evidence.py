@@ -2,7 +2,9 @@
 
 ``python -m uga.simulation.evidence RESULTS... --docs docs`` takes the output folders of `uga simulate` and replaces
 what stands between the markers ``<!-- name -->`` and ``<!-- end -->`` of each experiment. An experiment without a
-place gets a section at the end. Pictures go to ``docs/images/evidence``; they are curves, never tissue.
+place gets a section at the end. Pictures go to ``docs/images/evidence``; they are curves, never tissue. What every
+cell has found goes to ``docs/evidence``, an archive for each experiment; unpacked in its output folder, it is where a
+run goes on from.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import logging
 import re
 import shutil
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +23,7 @@ from uga.cli.console import configure_logging
 from uga.errors import UserError
 from uga.output.files import write_atomic
 from uga.progress import duration
+from uga.simulation.cells import CELLS_FOLDER, MANIFEST_FILE, read_cell
 from uga.simulation.figures import CAPTIONS, FIGURES_FOLDER
 from uga.simulation.findings import findings
 from uga.simulation.report import SUMMARY_FILE
@@ -33,6 +37,7 @@ log = logging.getLogger(__name__)
 
 PAGE_FILE = "evidence.md"
 PICTURES_FOLDER = Path("images") / "evidence"
+ARCHIVES_FOLDER = Path("evidence")
 
 
 def fill(docs: Path, results: Sequence[Path]) -> None:
@@ -55,7 +60,8 @@ def fill(docs: Path, results: Sequence[Path]) -> None:
     for folder in results:
         summary = _read(folder)
         pictures = _copy_pictures(folder / FIGURES_FOLDER, docs / PICTURES_FOLDER, summary.name)
-        text = _put(text, summary, _section(summary, pictures))
+        archive = _keep_cells(folder, docs / ARCHIVES_FOLDER / f"{summary.name}.tar.xz").relative_to(docs)
+        text = _put(text, summary, _section(summary, pictures, archive))
         log.info("%s: %d of %d cells.", summary.name, summary.finished, summary.cells)
     write_atomic(page, text.encode())
 
@@ -85,14 +91,32 @@ def _copy_pictures(source: Path, target: Path, name: str) -> list[tuple[str, str
     return pictures
 
 
-def _section(summary: Summary, pictures: Sequence[tuple[str, str]]) -> str:
+def _keep_cells(experiment: Path, target: Path) -> Path:
+    """Packs what every finished cell has found, no model, the same bytes for the same cells."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    cells = sorted((experiment / CELLS_FOLDER).glob(f"*/{MANIFEST_FILE}"))
+    with tarfile.open(target, "w:xz") as archive:
+        for folder in (file.parent for file in cells):
+            if (manifest := read_cell(folder)) is not None:
+                for name in sorted([MANIFEST_FILE, *(each.path for each in manifest.outputs)]):
+                    archive.add(folder / name, (folder / name).relative_to(experiment), filter=_nobodys)
+    return target
+
+
+def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """As if nobody had ever owned it."""
+    return member.replace(mtime=0, mode=0o644, uid=0, gid=0, uname="", gname="", deep=False)
+
+
+def _section(summary: Summary, pictures: Sequence[tuple[str, str]], archive: Path) -> str:
     """All that is said about an experiment, as Markdown."""
     seconds = sum(summary.cell_seconds.values())
     facts = (
         f"{summary.finished} of {summary.cells} cells; {summary.test_slides} test slides of {summary.test_patients} "
         f"patients; {summary.seeds} seed(s); baseline {summary.baseline.name} ({summary.baseline.sha256[:12]}). "
         f"A fine-tuned cell took {duration(seconds)} on average ({'; '.join(summary.computed_on)}; "
-        f"UGA {summary.versions.get('uga', '')}, torch {summary.versions.get('torch', '')})."
+        f"UGA {summary.versions.get('uga', '')}, torch {summary.versions.get('torch', '')}). "
+        f"[What each cell has found]({archive.as_posix()})."
     )
     parts = [
         f"`{summary.command}`",
