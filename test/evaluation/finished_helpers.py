@@ -12,6 +12,7 @@ from uga.geometry import SpacingUm
 from uga.output.files import write_json
 from uga.output.layout import DEFAULT_LAYOUT
 from uga.output.manifest import write_manifest
+from uga.output.maps import label_description
 from uga.output.schema import InputRecord, ModelRecord, RankedPatches, RunIdentity, SlideRecord, UncertaintyRecord
 from uga.output.tiff import PyramidWriter
 from uga.ranking import Candidate
@@ -39,8 +40,9 @@ def write_finished(
     *,
     uncertainty: NDArray[np.uint8] | None = None,
     model: ModelRecord = MODEL,
+    names: tuple[str, ...] = (),
 ) -> None:
-    """The output folder of a slide of 1 um/px that was segmented as ``labels``."""
+    """The output folder of a slide of 1 um/px that was segmented as ``labels``; its map tells their names."""
     height, width = labels.shape
     slide = SlideRecord(id=name, file=f"{name}.tif", width=width, height=height, mpp_x=1, mpp_y=1, quickhash=name)
     layout = DEFAULT_LAYOUT
@@ -52,7 +54,13 @@ def write_finished(
         file.parent.mkdir(parents=True)
         spacing = SpacingUm(1, 1)
         with PyramidWriter(
-            file, width=width, height=height, spacing_um=spacing, kind=kind, description="", value_range=(0, 1)
+            file,
+            width=width,
+            height=height,
+            spacing_um=spacing,
+            kind=kind,
+            description=label_description({name: value for value, name in enumerate(names)}) if names else "",
+            value_range=(0, 1),
         ) as writer:
             writer.append(values)
     ranked = RankedPatches(

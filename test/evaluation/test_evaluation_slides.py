@@ -153,6 +153,21 @@ def test_a_model_with_more_labels_than_the_mapping_is_refused(tmp_path, tall):
         evaluated(tmp_path / "out", case(tmp_path, "s", tall[1]))
 
 
+@pytest.mark.parametrize(
+    "labels", ["background=0 benign=1 tumour=2", "background=0 tumour=1 benign=2", "background=0,1 tumour=2"]
+)
+@pytest.mark.parametrize("names", [("background", "tumour"), ("background", "normal", "tumour")])
+def test_labels_that_are_not_the_models_are_refused_though_no_value_shows_it(tmp_path, tall, labels, names):
+    mapping = LabelMapping.parse(labels)
+    write_finished(tmp_path / "out", "s", np.minimum(tall[0], 1), [], names=names)
+    cases = [case(tmp_path, "s", np.minimum(tall[1], 2))]
+    if names.index("tumour") == list(mapping.labels).index("tumour") and len(names) == len(mapping.labels):
+        assert evaluate_slides([tmp_path / "out"], cases, mapping, tissue="patches")
+    else:
+        with pytest.raises(UserError, match=r"s\.tif holds the labels background, .*--labels"):
+            list(evaluate_each([tmp_path / "out"], cases, mapping, tissue="patches"))
+
+
 def test_tumour_on_a_negative_slide_is_a_contradiction(tmp_path, tall):
     write_finished(tmp_path / "out", "s", tall[0], [])
     with pytest.raises(UserError, match=r"masks/s\.tif marks tumour on a slide of class negative"):

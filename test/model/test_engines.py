@@ -128,6 +128,16 @@ def with_engines(folders, monkeypatch):
 FAST, SLOW = Arithmetic("openvino", "bf16"), Arithmetic("openvino", "fp32")
 
 
+def test_a_gpu_that_is_not_the_first_becomes_the_current_one(folders, monkeypatch):
+    """Else what waits for the maps to be copied would wait for the first one."""
+    called = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: called.append(("current", device)))
+    monkeypatch.setattr(ensemble_module, "make_engine", lambda _1, _2, _3, device: called.append(("engine", device)))
+    second = torch.device("cuda", 1)
+    Ensemble(folders["plain", "instance"], device=second)
+    assert called == [("current", second), ("engine", second)]
+
+
 def test_the_first_that_agrees_and_is_faster_is_taken(with_engines):
     ensemble = with_engines({FAST: {}, SLOW: {}})
     ensemble.settle(windows())

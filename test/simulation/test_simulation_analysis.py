@@ -74,6 +74,25 @@ def test_calling_more_by_the_label_raises_dice_and_not_the_correlation(summary_o
     assert f"{difference.matthews.value:+.3f}" in tables["Differences from random in Matthews' correlation"]
 
 
+def test_nothing_is_said_of_a_correlation_that_does_not_exist(summary_of) -> None:
+    """Where everything that is judged is tumour, as with outlines of tumour alone."""
+
+    def slides(found: int) -> list[SlideResult]:
+        agreement = Agreement(found, 0, 1000 - found)
+        return [SlideResult(f"{n}", "a", f"p{n}", "micro", "tumour", 1000, agreement) for n in range(7)]
+
+    results = {BASELINE: slides(300)}
+    results[CellKey(strategy=Strategy.RANDOM, budget=5)] = slides(400)
+    results[CellKey(strategy=Strategy.MEAN, budget=5)] = slides(500)
+    made = summary_of(Outcomes(results, OPTIONS, 2.0))
+    assert made.point(Strategy.MEAN, 5).matthews.value is None
+    assert made.dice_if_all == 1
+    assert "by Matthews" not in "\n".join(findings(made))
+    tables = markdown(made)
+    assert "Differences from random in Matthews' correlation" not in tables
+    assert "Differences from random" in tables
+
+
 def test_what_is_alike_with_several_rarities_is_said_once(outcomes: Outcomes, summary_of) -> None:
     results = {BASELINE: outcomes.results[BASELINE]}
     for rarity in (0.01, 0.1, 1.0):

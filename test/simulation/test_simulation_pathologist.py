@@ -16,7 +16,7 @@ from uga.corrections import read_corrections
 from uga.output.schema import NOT_JUDGED
 from uga.simulation.config import load_config
 from uga.simulation.pathologist import correct, unsure
-from uga.simulation.pool import open_runs, read_patches, write_patches
+from uga.simulation.pool import on_slide, open_runs, read_patches, write_patches
 from uga.simulation.segmenting import segment_pool
 from uga.simulation.sources import prepare
 from uga.simulation.workers import Slot
@@ -88,6 +88,20 @@ def test_an_unsure_pathologist_leaves_borders_out(queried, tmp_path):
     np.testing.assert_array_equal(correction.labels[~left_out], truth[~left_out])
     np.testing.assert_array_equal(left_out, unsure(truth, 3))
     assert 0 < left_out.mean() < 0.2
+
+
+def test_what_overhangs_the_slide_is_not_judged(queried, tmp_path):
+    runs, patches, cohorts, model = queried
+    patch = patches[-1]
+    grid = runs.finished[patch.candidate.slide_id].grid(runs.ranked.spacing_um)
+    candidate = replace(patch.candidate, x=grid.width - 10, y=grid.height - 20)
+    inside = on_slide(candidate.region, grid)
+    assert inside.sum() == 10 * 20
+    assert inside[:20, :10].all()
+    assert on_slide(patch.candidate.region, grid).all()
+    assert correct([replace(patch, candidate=candidate)], runs, cohorts, tmp_path, unsure_um=0) == 1
+    (found,) = read_corrections(tmp_path, model).used
+    np.testing.assert_array_equal(found.labels != NOT_JUDGED, inside)
 
 
 def test_what_no_reference_judges_is_not_judged(queried, tmp_path):

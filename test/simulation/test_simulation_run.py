@@ -297,6 +297,33 @@ def test_models_are_kept_if_asked_for_later_too(experiment, tmp_path):
     assert model.card.parent == trained_parent().sha256
 
 
+def test_models_are_kept_of_cells_that_others_share(experiment, tmp_path):
+    config, out = tmp_path / "config.toml", tmp_path / "out"
+    config.write_text(f"keep_models = true\n{(experiment / 'config.toml').read_text()}")
+    shutil.copytree(experiment / "out", out)
+    assert simulate(request(config, out, data=experiment)) is ExitCode.OK
+    shared = {cell: manifest(out, cell).shared_with for cell in ("mean-001-seed0", "sum-001-seed0")}
+    (owner,) = (cell for cell, other in shared.items() if other is None)
+    assert set(shared.values()) == {None, owner}
+    assert verify_model(out / "cells" / owner / "model").sha256 == manifest(out, owner).model.sha256
+    shutil.rmtree(out / "cells" / owner)
+    config.write_text((experiment / "config.toml").read_text())
+    assert simulate(request(config, out, data=experiment)) is ExitCode.OK
+    assert manifest(out, owner).shared_with is None, "it is the other's, which says whose that was"
+
+
+def test_a_report_is_over_what_was_computed_wherever_it_is_made(experiment, tmp_path, monkeypatch):
+    out = shutil.copytree(experiment / "out", tmp_path / "out")
+    monkeypatch.setattr(run_module, "resolve_training_precision", lambda *_: "bf16")
+    (out / "failures.json").write_text("{}")
+    before = (out / "results.csv").read_bytes()
+    arguments = request(experiment / "config.toml", out, data=experiment, only_report=True)
+    assert simulate(arguments) is ExitCode.OK
+    assert (out / "results.csv").read_bytes() == before
+    assert summary(out).finished == 4
+    assert (out / "failures.json").exists(), "no cell was worked on"
+
+
 def test_one_pool_of_all_centres_in_which_the_other_centre_is_rare(tmp_path):
     config = write_experiment(
         tmp_path,

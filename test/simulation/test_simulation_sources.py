@@ -173,6 +173,22 @@ def test_slides_are_kept_and_made_anew_if_asked_differently(tmp_path: Path) -> N
     assert first.query[0].slide.stat().st_mtime_ns > before
 
 
+def test_slides_are_made_anew_of_corrected_tiles(tmp_path: Path) -> None:
+    given = glas_folder(tmp_path / "given")
+    prepare(load_config("glas"), tmp_path / "made", given)
+    labels = find_tile(given, "train_1").labels
+    before = labels.stat().st_size
+    truth = np.asarray(Image.open(labels))[::-1]
+    Image.fromarray(np.ascontiguousarray(truth)).save(labels)
+    marker = tmp_path / "made" / "marker"
+    marker.touch()
+    prepare(load_config("glas"), tmp_path / "made", given)
+    assert not marker.exists(), f"made of labels as they were ({before} bytes)"
+    marker.touch()
+    prepare(load_config("glas"), tmp_path / "made", given)
+    assert marker.exists()
+
+
 def test_another_folder_is_told_apart_from_glas(tmp_path: Path) -> None:
     given = glas_folder(tmp_path / "given")
     (given / "Test_Folder" / "img" / "61.png").unlink()

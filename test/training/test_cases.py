@@ -76,6 +76,7 @@ def test_slides_of_one_name_in_two_folders_are_two_cases(tmp_path):
             "slide,annotation,patient,split\na.tif,a.xml,p,train\nb.tif,a.xml,p,holdout\n",
             "patient 'p' both in training and held out",
         ),
+        ("slide,annotation,class\na.tif,a.xml,macro,more\n", "Line 2 of .* has more cells than the header"),
     ],
 )
 def test_faults_are_one_sentence_before_anything_starts(tmp_path, text, message):
@@ -83,6 +84,11 @@ def test_faults_are_one_sentence_before_anything_starts(tmp_path, text, message)
         read_cohort(_cohort(tmp_path, text))
     assert "cohort.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_empty_cells_beyond_the_header_are_nothing(tmp_path):
+    (case,) = read_cohort(_cohort(tmp_path, "slide,annotation,class\na.tif,a.xml,macro,,\n"))
+    assert case.lesion == "macro"
 
 
 def test_every_fault_is_named(tmp_path, caplog):
@@ -108,10 +114,12 @@ def test_a_folder_gives_annotations_by_stem_centres_and_classes(tmp_path):
         "umcu/s3.tif", "umcu/s3_mask.tif", "umcu/masks/s4.tif", "umcu/s4.tif", "umcu/s4_tissue.png",
         "umcu/negative/s5.tif",
         "s6.tif", "s6.json",
+        "umcu/s7.tif", "umcu/annotations/s7_mask.tif", "umcu/masks/s8_mask.tif", "umcu/s8.tif",
     )  # fmt: skip
     cases = {case.id: case for case in read_cohort(root)}
     assert {name: case.centre for name, case in cases.items()} == {
         "s1": "rumc", "s2": "rumc", "s3": "umcu", "s4": "umcu", "s5": "umcu", "s6": "unknown",
+        "s7": "umcu", "s8": "umcu",
     }  # fmt: skip
     assert {name: case.annotation and case.annotation.relative_to(root).as_posix() for name, case in cases.items()} == {
         "s1": "rumc/s1.xml",
@@ -120,10 +128,12 @@ def test_a_folder_gives_annotations_by_stem_centres_and_classes(tmp_path):
         "s4": "umcu/masks/s4.tif",
         "s5": None,
         "s6": "s6.json",
+        "s7": "umcu/annotations/s7_mask.tif",
+        "s8": "umcu/masks/s8_mask.tif",
     }
     assert (cases["s2"].lesion, cases["s5"].lesion, cases["s1"].lesion) == ("macro", "negative", "unknown")
     assert cases["s4"].tissue == root / "umcu/s4_tissue.png"
-    assert len({case.patient for case in cases.values()}) == 6
+    assert len({case.patient for case in cases.values()}) == 8
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,13 @@ def test_values_of_label_maps_are_never_guessed():
         DEFAULT_MAPPING.apply(np.array([[0, 1]], np.uint8), "m.tif")
 
 
+def test_masks_of_black_and_white_can_be_named():
+    mapping = LabelMapping.parse("background=0 tumour=255")
+    assert mapping.apply(np.array([[0, 255]], np.uint8), "m.tif").tolist() == [[0, 1]]
+    with pytest.raises(UserError, match=r"m.tif holds the values \[255\]"):
+        DEMO_MAPPING.apply(np.array([[0, 255]], np.uint8), "m.tif")
+
+
 def test_unnamed_value_is_an_error_that_names_file_and_value():
     with pytest.raises(UserError, match=r"m.tif holds the values \[9\]"):
         DEMO_MAPPING.apply(np.array([[0, 9]], np.uint8), "m.tif")
@@ -55,7 +62,7 @@ def test_unnamed_value_is_an_error_that_names_file_and_value():
         ("background=Normal tumour=normal", "'normal' two meanings"),
         ("background=0 tumour=1 ignore=tumour", "'tumour' two meanings"),
         ("background=0 tumour=1 tumour=2", "stands twice"),
-        ("background=0 tumour=255", "outside 0..254"),
+        ("background=0 tumour=256", "outside 0..255"),
         ("background=0 tumour='1", "No closing quotation"),
         ("", "start with background"),
     ],

@@ -182,9 +182,10 @@ def evaluate_each(
     """Like `evaluate_slides`, slide by slide; one that cannot be evaluated does not stop the others.
 
     Raises:
-        UserError: before the first slide, all that is wrong with the request: no or several references, two models.
+        UserError: before the first slide, all that is wrong with the request: no or several references, two models,
+            other labels than the model's.
     """
-    pairs = _pairs(folders, [replace(case, unannotated=case.unannotated or unannotated) for case in cases])
+    pairs = _pairs(folders, [replace(case, unannotated=case.unannotated or unannotated) for case in cases], mapping)
     for number, (one, case) in enumerate(pairs, start=1):
         title = f"{one.id} ({number} of {len(pairs)})"
         try:
@@ -197,7 +198,7 @@ def evaluate_each(
         yield evaluation
 
 
-def _pairs(folders: Sequence[Path], cases: Sequence[Case]) -> list[tuple[FinishedSlide, Case]]:
+def _pairs(folders: Sequence[Path], cases: Sequence[Case], mapping: LabelMapping) -> list[tuple[FinishedSlide, Case]]:
     by_name: dict[str, list[Case]] = {}
     for case in cases:
         by_name.setdefault(case.slide.name, []).append(case)
@@ -210,7 +211,9 @@ def _pairs(folders: Sequence[Path], cases: Sequence[Case]) -> list[tuple[Finishe
             count = "no" if not known else f"{len(known)} possible"
             faults.add(f"The slide {one.record.file} in {one.folder} has {count} reference; name each slide once.")
     faults.raise_if_any()
-    _check_one_run([one for one, _ in pairs])
+    slides = [one for one, _ in pairs]
+    _check_one_run(slides)
+    _check_labels(slides, mapping)
     return pairs
 
 
@@ -228,6 +231,25 @@ def _check_one_run(slides: Sequence[FinishedSlide]) -> None:
         ):
             if here != there:
                 raise UserError(f"{one.folder} and {first.folder} differ in their {what}; evaluate them apart.")
+
+
+def _check_labels(slides: Sequence[FinishedSlide], mapping: LabelMapping) -> None:
+    """That the mapping has as many labels as the model, tumour in its place; names of others may be one's own."""
+    for one in slides:
+        try:
+            with MapReader(one.segmentation) as segmentation:
+                labels = segmentation.labels
+        except (UserError, SlideError):
+            continue  # told when it is that slide's turn
+        if not labels:
+            continue
+        own = list(mapping.labels)
+        if len(own) != len(labels) or labels.get(TUMOUR, own.index(TUMOUR)) != own.index(TUMOUR):
+            raise UserError(
+                f"{one.segmentation} holds the labels {', '.join(labels)}, the mapping {', '.join(own)}; name the "
+                "model's labels in their order with --labels."
+            )
+        return  # all are of one model
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ class Ensemble:
         """Share of the pixels that `settle` has compared whose label is that of the reference; None: not compared."""
         if self.arithmetic.engine == "torch":
             check_window(model.plan)  # OpenVINO sees for itself
+        if device.index is not None and device.type == "cuda":
+            torch.cuda.set_device(device)  # streams, events and recordings belong to the current one
         self._engine = self._make_engine(self.arithmetic)
         log.info("%s: %d folds on %s in %s", model.name, len(self.folds), device, self.arithmetic)
 

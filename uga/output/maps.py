@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -10,11 +11,20 @@ import openslide
 from uga.errors import SlideError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from uga.geometry import GridRegion
+
+
+_LABELS = "UGA segmentation; labels "
+
+
+def label_description(labels: Mapping[str, int]) -> str:
+    """What a label map says of itself: each value with its name."""
+    return _LABELS + ", ".join(f"{value}={name}" for name, value in labels.items())
 
 
 class MapReader:
@@ -36,6 +46,15 @@ class MapReader:
 
     def __exit__(self, *_: object) -> None:
         self._image.close()
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """The labels of a label map, as it says; none of a map that does not say so."""
+        description = self._image.properties.get(openslide.PROPERTY_NAME_COMMENT, "")
+        if not description.startswith(_LABELS):
+            return {}
+        found = re.findall(r"(\d+)=(.*?)(?=, \d+=|$)", description.removeprefix(_LABELS))
+        return {name: int(value) for value, name in found}
 
     def read(self, region: GridRegion) -> NDArray[np.uint8]:
         """Values of a region, uint8 (h, w); 0 where it overhangs the map."""

@@ -142,9 +142,13 @@ def _gain(point: Point, summary: Summary) -> str:
 
 
 def _comparisons(summary: Summary) -> list[str]:
-    said = _compared(summary, [(each, each.dice) for each in summary.differences])
+    said = _compared(summary, [(each, each.dice) for each in summary.differences if each.dice.value is not None])
     if _dice_is_lightly_gained(summary):
-        correlations = [(each, each.matthews) for each in summary.differences if each.matthews is not None]
+        correlations = [
+            (each, each.matthews)
+            for each in summary.differences
+            if each.matthews is not None and each.matthews.value is not None
+        ]
         said += _compared(summary, correlations, by=" by Matthews' correlation")
     return said
 

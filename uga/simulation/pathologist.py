@@ -14,6 +14,7 @@ from uga.corrections.package import open_package
 from uga.output.files import sha256_file, write_json
 from uga.output.package import RECORD_FILE
 from uga.output.schema import NOT_JUDGED, Review
+from uga.simulation.pool import on_slide
 from uga.training.dataset import open_reference
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def correct(
         with open_reference(cohorts.resolved(cases[slide_id]), grid, cohorts.mapping) as reference:
             labels = reference.read(patch.candidate.region)
         saved = np.where(labels == cohorts.mapping.ignore_label, np.uint8(NOT_JUDGED), labels)
-        saved[unsure(labels, unsure_um / grid.spacing_um)] = NOT_JUDGED
+        saved[unsure(labels, unsure_um / grid.spacing_um) | ~on_slide(patch.candidate.region, grid)] = NOT_JUDGED
         _review(open_package(package), saved)
         judged += bool((saved != NOT_JUDGED).any())
     return judged

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from uga.geometry import Grid, GridRegion
     from uga.model.folder import Model
     from uga.output.finished import FinishedSlide
     from uga.ranking import Candidate
@@ -118,7 +121,7 @@ def _slide_patches(
         reference = stack.enter_context(open_reference(cohorts.resolved(case), grid, cohorts.mapping))
         for candidate in read_scores(one.folder):
             labels, truth = predicted.read(candidate.region), reference.read(candidate.region)
-            judged = truth != cohorts.mapping.ignore_label
+            judged = (truth != cohorts.mapping.ignore_label) & on_slide(candidate.region, grid)
             yield PoolPatch(
                 candidate=candidate,
                 patient=case.patient,
@@ -126,6 +129,15 @@ def _slide_patches(
                 agreement=Agreement.of(labels == value, truth == value, judged),
                 judged=float(np.mean(judged)),
             )
+
+
+def on_slide(region: GridRegion, grid: Grid) -> NDArray[np.bool_]:
+    """Pixels (h, w) of a region that lie on the slide; what overhangs its edge is white and nobody judges it."""
+    inside = np.zeros((region.height, region.width), np.bool_)
+    part = region.intersection(grid.region)
+    if part is not None:
+        inside[part.within(region)] = True
+    return inside
 
 
 def write_patches(path: Path, patches: Sequence[PoolPatch], *, ranks: Sequence[int] | None = None) -> None:

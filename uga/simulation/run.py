@@ -22,7 +22,16 @@ from uga.output.schema import SCHEMA_VERSION, Record
 from uga.processes import Job, run_together
 from uga.progress import duration
 from uga.simulation.baseline import baseline_model
-from uga.simulation.cells import BASELINE, MODEL_FOLDER, Identifier, Plan, cell_keys, read_cell
+from uga.simulation.cells import (
+    BASELINE,
+    CELLS_FOLDER,
+    MANIFEST_FILE,
+    MODEL_FOLDER,
+    Identifier,
+    Plan,
+    cell_keys,
+    read_cell,
+)
 from uga.simulation.pool import PATCHES_FILE, open_runs, read_patches, write_patches
 from uga.simulation.report import write_report
 from uga.simulation.segmenting import segment_pool
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from uga.exporting import FinishedRuns
+    from uga.model.choices import Precision
     from uga.model.folder import Model
     from uga.simulation.cells import CellManifest
     from uga.simulation.config import LoadedConfig, SimulationConfig
@@ -120,7 +130,9 @@ def simulate(request: SimulationRequest) -> ExitCode:
         config = _settled(config, runs)
         if not request.only_report:
             _check_devices(config, request.compute.devices, pool)
-        precision = resolve_training_precision(config.finetuning.precision, request.compute.devices)
+        precision = _trained_in(output) if request.only_report else None
+        if precision is None:
+            precision = resolve_training_precision(config.finetuning.precision, request.compute.devices)
         experiment = Experiment(output, config, cohorts, model.path, precision)
         patches = read_patches(runs, cohorts, config.evaluation.label)
         write_patches(pool / PATCHES_FILE, patches)
@@ -133,8 +145,10 @@ def simulate(request: SimulationRequest) -> ExitCode:
         for key in [BASELINE] if request.loaded.only_baseline else cell_keys(config):
             selected = selector.select(key)
             plans.append(Plan(key, selected, selector.ranks(selected), identifier.identify(key, selected)))
-        failures = [] if request.only_report else _work_on(_waiting(plans, experiment), experiment, slots)
-        _write_failures(output / FAILURES_FILE, failures)
+        failures: list[CellFailure] = []
+        if not request.only_report:
+            failures = _work_on(_waiting(plans, experiment), experiment, slots)
+            _write_failures(output / FAILURES_FILE, failures)
         page = write_report(experiment, plans, selector, request)
     log.info("Open %s", page)
     return ExitCode(max((each.code for each in failures), default=ExitCode.OK))
@@ -164,6 +178,14 @@ def _settled(config: SimulationConfig, runs: FinishedRuns) -> SimulationConfig:
     taken = {"engine": computation.engine, "precision": computation.precision}
     chosen = {name: value for name, value in taken.items() if getattr(config.inference, name) == "auto"}
     return config.model_copy(update={"inference": config.inference.model_copy(update=chosen)})
+
+
+def _trained_in(output: Path) -> Precision | None:
+    """What the latest finished cell was trained in: a report is over cells that were computed, wherever it is made."""
+    folders = (file.parent for file in (output / CELLS_FOLDER).glob(f"*/{MANIFEST_FILE}"))
+    manifests = (manifest for folder in folders if (manifest := read_cell(folder)) is not None)
+    trained = [(each.finished, each.training.precision) for each in manifests if each.training is not None]
+    return max(trained)[1] if trained else None
 
 
 def _check_devices(config: SimulationConfig, devices: Sequence[str], pool: Path) -> None:
@@ -198,21 +220,20 @@ def _own(output: Path) -> Iterator[None]:
 
 def _waiting(plans: Sequence[Plan], experiment: Experiment) -> list[list[Plan]]:
     """The cells that are left to do, those of one identity together; results that are there already are shared."""
-    left, known = [], {}
+    left, known, lacking = [], {}, set()
     for plan in plans:
         folder = experiment.cell(plan.key)
         manifest = read_cell(folder)
-        if (
-            manifest is not None
-            and manifest.identity == plan.identity
-            and not _lacks_model(folder, manifest, experiment)
-        ):
-            known[plan.identity] = (folder, manifest)
-        else:
+        if manifest is None or manifest.identity != plan.identity:
             left.append(plan)
+        elif _lacks_model(folder, manifest, experiment):
+            left.append(plan)
+            lacking.add(plan.identity)
+        else:
+            known[plan.identity] = (folder, manifest)
     groups: dict[str, list[Plan]] = {}
     for plan in left:
-        if plan.identity in known:
+        if plan.identity in known and plan.identity not in lacking:
             share(plan, *known[plan.identity], experiment)
         else:
             groups.setdefault(plan.identity, []).append(plan)

@@ -97,7 +97,11 @@ def _by_class(summary: Summary) -> str:
 
 
 def _differences(summary: Summary, figure: Callable[[Difference], Estimate | None]) -> str:
-    shown = [(each, estimate) for each in summary.differences if (estimate := figure(each)) is not None]
+    shown = [
+        (each, estimate)
+        for each in summary.differences
+        if (estimate := figure(each)) is not None and estimate.value is not None
+    ]
     budgets = list(dict.fromkeys(each.budget for each, _ in shown))
     names = list(dict.fromkeys(named(each) for each, _ in shown))
     found = {(named(each), each.budget): _difference(each, estimate, summary) for each, estimate in shown}

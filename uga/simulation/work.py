@@ -165,7 +165,8 @@ def share(plan: Plan, source: Path, manifest: CellManifest, experiment: Experime
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     manifest = manifest.model_copy(update={"config": config_record(experiment.config)})
-    finish(plan, folder, manifest, shared_with=manifest.shared_with or manifest.cell.name)
+    owner = manifest.shared_with or manifest.cell.name
+    finish(plan, folder, manifest, shared_with=None if owner == plan.key.name else owner)
 
 
 def finish(plan: Plan, folder: Path, manifest: CellManifest, *, shared_with: str | None) -> None:

@@ -91,7 +91,7 @@ def read_cohort_csv(path: Path) -> tuple[Case, ...]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [_plain(row) for row in csv.DictReader(file)]
+            rows = [_plain(row, path, line) for line, row in enumerate(csv.DictReader(file), start=2)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"The cohort {path} cannot be read as a CSV file: {error}.") from error
     if not rows:
@@ -124,7 +124,7 @@ def find_cohort(folder: Path) -> tuple[Case, ...]:
     cases = []
     for found in find_slides(folder):
         slide = found.path
-        if slide.stem.endswith(_MASK_ENDING) and any(slide.parent.glob(f"{slide.stem.removesuffix(_MASK_ENDING)}.*")):
+        if _is_mask(slide):
             continue
         around = [name.lower() for name in slide.relative_to(folder).parent.parts]
         lesion: LesionClass = next((name for name in LESION_CLASSES if name in around), "unknown")
@@ -159,6 +159,13 @@ def write_cohort(cases: Iterable[Case], path: Path) -> None:
             writer.writerow((*map(relative, files), *about, case.unannotated or "", relative(case.tissue)))
 
 
+def _is_mask(file: Path) -> bool:
+    """Whether a file's name says that it is the label map of a slide beside it, or beside its folder of annotations."""
+    beside = [file.parent, *([file.parent.parent] if file.parent.name in _ANNOTATION_FOLDERS else [])]
+    stem = file.stem.removesuffix(_MASK_ENDING)
+    return stem != file.stem and any(other.stem == stem for folder in beside for other in folder.iterdir())
+
+
 def _annotations_of(slide: Path) -> list[Path]:
     names = [f"{slide.stem}{suffix}" for suffix in sorted(SHAPE_SUFFIXES)]
     names += [f"{slide.stem}{_MASK_ENDING}{suffix}" for suffix in sorted(MASK_SUFFIXES)]
@@ -169,9 +176,11 @@ def _annotations_of(slide: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def _plain(row: dict[str, str | None]) -> dict[str, str]:
-    names = {key: (key or "").strip().lower() for key in row}
-    return {_COLUMN_ALIASES.get(name, name): (row[key] or "").strip() for key, name in names.items()}
+def _plain(row: dict[str | None, str | list[str] | None], cohort: Path, line: int) -> dict[str, str]:
+    if any(cell.strip() for cell in row.pop(None, None) or ()):  # where what is beyond the header is gathered
+        raise UserError(f"Line {line} of {cohort} has more cells than the header; put what holds a comma in quotes.")
+    plain = {key.strip().lower(): str(cell or "").strip() for key, cell in row.items() if key is not None}
+    return {_COLUMN_ALIASES.get(name, name): cell for name, cell in plain.items()}
 
 
 def _case(row: dict[str, str], cohort: Path, line: int) -> Case:

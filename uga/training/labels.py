@@ -47,8 +47,8 @@ class LabelMapping(BaseModel):
             for entry in (name, *entries):
                 if meaning.setdefault(str(entry).casefold(), name) != name:
                     raise ValueError(f"the label mapping gives '{entry}' two meanings")
-                if isinstance(entry, int) and not 0 <= entry <= 254:
-                    raise ValueError("the label mapping holds a reference value outside 0..254")
+                if isinstance(entry, int) and not 0 <= entry <= 255:
+                    raise ValueError("the label mapping holds a reference value outside 0..255")
         return self
 
     @classmethod

@@ -44,8 +44,7 @@ def prepare(data: GlasData, folder: Path, given: Path) -> Cohorts:
     """
     tiles = patients()
     files = {name: find_tile(given, name) for name in tiles}
-    stamp = [f"{tile.image.name} {tile.image.stat().st_size}" for tile in files.values()]
-    made_folder(folder, data, stamp=stamp)
+    made_folder(folder, data, stamp=[tile.stamp for tile in files.values()])
     makers = {
         part: [(group.shifted, partial(_slides, folder / part, group, data, tiles, files)) for group in groups]
         for part, groups in {"train": data.train, "query": data.query, "test": data.test}.items()

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from uga.errors import UserError
 from uga.geometry import SpacingUm
+from uga.output.files import sha256_file
 from uga.output.tiff import PyramidWriter
 from uga.progress import ProgressLog
 from uga.simulation.sources.cohorts import Cohorts
@@ -48,6 +49,13 @@ class Tile:
 
     image: Path
     labels: Path
+
+    @property
+    def stamp(self) -> str:
+        """What tells it from another: name and content of both files; reading it says so if one is missing."""
+        return " ".join(
+            f"{file.name} {sha256_file(file) if file.is_file() else 'missing'}" for file in (self.image, self.labels)
+        )
 
     def read(self, crop_px: tuple[int, int] | None) -> tuple[UInt8, UInt8]:
         """RGB (h, w, 3) and foreground (h, w), cut about the centre to ``crop_px`` (width, height) if larger.

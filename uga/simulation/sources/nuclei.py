@@ -35,7 +35,7 @@ def prepare(data: NucleiData, folder: Path, given: Path) -> Cohorts:
         UserError: the folder is not the set, or holds too few images of a group.
     """
     left = _images_by_domain(given, data.seed)
-    made_folder(folder, data, stamp=[name for names in left.values() for name in names])
+    made_folder(folder, data, stamp=[_tile(given, name).stamp for names in left.values() for name in names])
     makers = {
         part: [(group.shifted, partial(_slides, folder / part, group, data, given, left)) for group in groups]
         for part, groups in {"train": data.train, "query": data.query, "test": data.test}.items()
@@ -59,6 +59,10 @@ def _images_by_domain(given: Path, seed: int) -> dict[str, list[str]]:
     return found
 
 
+def _tile(given: Path, name: str) -> Tile:
+    return Tile(given / "images" / f"{name}.png", given / "masks" / f"{name}.png")
+
+
 def _taken(left: dict[str, list[str]], group: NucleiTiles, given: Path) -> list[str]:
     names = left.get(group.domain, [])
     if len(names) < group.images:
@@ -80,7 +84,7 @@ def _slides(
         yield mosaic_case(
             folder / group.centre,
             name,
-            [Tile(given / "images" / f"{each}.png", given / "masks" / f"{each}.png") for each in those],
+            [_tile(given, each) for each in those],
             data.layout,
             spacing_um=data.spacing_um,
             centre=group.centre,
