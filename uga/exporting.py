@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uga.errors import UserError
 from uga.inputs import find_slides
 from uga.output.finished import finished_slides
+from uga.output.maps import MapReader
 from uga.output.package import PackageWriter
 from uga.pipeline import PatchExporter
 from uga.slide import open_slide
@@ -57,15 +58,21 @@ class FinishedRuns:
         return cls(finished, sources, slides, model, ranked)
 
     def require(self, slide_ids: Iterable[str]) -> None:
-        """Make sure that slide files are there.
+        """Make sure that slides and their maps are there and open, before anything is written.
 
         Raises:
-            UserError: one is missing.
+            UserError: a slide file is missing, or not the one of the run.
+            SlideError: a slide or a map cannot be read.
         """
-        if missing := sorted(set(slide_ids) - self.sources.keys()):
+        wanted = sorted(set(slide_ids))
+        if missing := [slide_id for slide_id in wanted if slide_id not in self.sources]:
             raise UserError(
                 f"{self.slides} holds no slide {missing[0]}; name the folder that was the runs' input with --slides."
             )
+        for slide_id in wanted:
+            one = self.finished[slide_id]
+            with self.open(slide_id), MapReader(one.segmentation), MapReader(one.uncertainty):
+                pass
 
     @contextmanager
     def open(self, slide_id: str) -> Iterator[tuple[Slide, Grid]]:

@@ -251,7 +251,19 @@ def test_both_forms_of_the_prediction_changed(tmp_path, good):
 
 
 @pytest.mark.parametrize(
-    "name", ["correction.jpg", "Correction.PNG", "correction (1).png", "objects.geojson", "s1.xml"]
+    "name",
+    [
+        "correction.jpg",
+        "Correction.PNG",
+        "correction (1).png",
+        "objects.geojson",
+        "s1.xml",
+        "image_corrected.png",
+        "mask.png",
+        "Korrektur.TIF",
+        "image.psd",
+        "image.xcf",
+    ],
 )
 def test_work_under_another_name(tmp_path, good, name):
     package = write_package(tmp_path)
@@ -260,6 +272,46 @@ def test_work_under_another_name(tmp_path, good, name):
     assert (
         refused(tmp_path, good, "is not read under this name; save a label map as correction.png").source.name == name
     )
+
+
+@pytest.mark.parametrize("ending", ["_corrected.png", ".jpg", " (1).png", ".png.tiff", ".xcf"])
+def test_work_beside_the_package_under_another_name(tmp_path, good, ending):
+    package = write_package(tmp_path)
+    file = write_png(package.with_name(package.name + ending), painted(corrected(), ENSEMBLE))
+    (package.parent / "overview.jpg").write_bytes(b"")
+    refusal = refused(tmp_path, good, f"is not read under this name; save a label map as {package.name}.png here, or")
+    assert refusal.source == file
+    assert refusal.reason.endswith(f" as correction.png in patches/{package.name}.")
+
+
+def test_a_name_that_begins_like_that_of_another_package_is_its_own(tmp_path):
+    one = write_package(tmp_path)
+    two = write_package(tmp_path, seed=2, region=GridRegion(900, 900, SIZE, SIZE))
+    two = two.rename(one.with_name(f"{one.name}7"))
+    draw("beside.png", two, corrected(2))
+    assert [correction.name for correction in read(tmp_path).used] == [two.name]
+    (tmp_path / "patches" / f"{two.name}.bmp").write_bytes(b"")
+    assert f"save a label map as {two.name}.png" in read(tmp_path).refused[0].reason
+
+
+@pytest.mark.parametrize("place", ["package", "folder", "beside", "inside"])
+def test_names_that_no_report_can_hold(tmp_path, good, place):
+    odd = os.fsdecode(b"caf\xe9")
+    package = write_package(tmp_path)
+    write_png(package / "correction.png", corrected())
+    if place in ("package", "folder"):
+        target = package.with_name(odd) if place == "package" else tmp_path / odd / package.name
+        target.parent.mkdir(exist_ok=True)
+        package.rename(target)
+        refusal = refused(
+            tmp_path, good, r"The name of .*caf\\udce9.* is not UTF-8, which no JSON file can hold; rename"
+        )
+    else:
+        (package / "correction.png").unlink()
+        file = package / f"{odd}.png" if place == "inside" else tmp_path / f"{odd}.geojson"
+        file.write_bytes(b"")
+        refusal = refused(tmp_path, good, r"caf\\udce9", unchanged=int(place == "beside"))
+    refusal.reason.encode()
 
 
 def test_the_same_patch_twice(tmp_path, good):
@@ -318,6 +370,29 @@ def test_a_shifted_picture_or_one_of_another_slide(tmp_path, good):
     found = read(tmp_path)
     assert found.summary() == "1 used, 0 unchanged, 2 refused"
     assert all("shows another place or slide or was edited" in refusal.reason for refusal in found.refused)
+
+
+def test_a_picture_painted_over_and_nothing_else(tmp_path, good):
+    package = write_package(tmp_path)
+    Image.open(package / "image.png").save(package / "image.png", compress_level=0)
+    assert read(tmp_path).summary() == "1 used, 1 unchanged, 0 refused"
+    painted_over = np.array(Image.open(package / "image.png"))
+    painted_over[4:9, 4:9] = (0, 158, 115)
+    write_png(package / "image.png", painted_over)
+    assert refused(tmp_path, good, "image.png is not the picture that was exported.*put the").source == package
+
+
+def test_outlines_that_judge_nothing(tmp_path, good):
+    """Ignored throughout, without the frame; beyond the slide's edge nobody can judge."""
+    grid = SLIDE.grid(1.0)
+    for number, x in enumerate((REGION.x, grid.width - SIZE // 2), start=1):
+        package = write_package(tmp_path, rank=number, region=GridRegion(x, REGION.y, SIZE, SIZE))
+        file = package / "annotation.geojson"
+        write_features(file, feature(square(x, REGION.y, min(SIZE, grid.width - x)), "Ignore*"))
+    found = read(tmp_path)
+    assert found.summary() == "1 used, 0 unchanged, 2 refused"
+    for refusal in found.refused:
+        assert refusal.reason.endswith("judges nothing in the patch; draw labels, or skip it in `uga review`.")
 
 
 @pytest.mark.parametrize(

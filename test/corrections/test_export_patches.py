@@ -15,7 +15,7 @@ from uga.annotations.writers import write_asap_xml, write_geojson, write_polygon
 from uga.cli.export_patches import _list, _point, _rank
 from uga.corrections.choice import Choice
 from uga.corrections.export import Format, export_patches
-from uga.errors import UserError
+from uga.errors import UgaError, UserError
 from uga.geometry import SpacingUm
 from uga.options import RunOptions
 from uga.output.files import write_json
@@ -192,6 +192,20 @@ def test_slides_that_are_not_those_of_the_run(run, tmp_path):
     shutil.copy(run["root"] / "slides" / "b.tif", tmp_path / "slides" / "a.tif")
     with pytest.raises(UserError, match="is not the slide that"):
         export_patches([run["root"] / "out"], tmp_path / "to", tmp_path / "slides", ENSEMBLE, **arguments)
+
+
+@pytest.mark.parametrize("fault", ["another slide", "damaged slide", "segmentation", "uncertainty"])
+def test_what_the_last_slide_lacks_is_told_before_the_first_is_written(run, tmp_path, fault):
+    slides, out = (shutil.copytree(run["root"] / name, tmp_path / name) for name in ("slides", "out"))
+    if fault == "another slide":
+        shutil.copy(slides / "a.tif", slides / "b.tif")
+    elif fault == "damaged slide":
+        (slides / "b.tif").write_bytes(b"II*\0")
+    else:
+        getattr(DEFAULT_LAYOUT, f"{fault}_file")(out / "b", "b").write_bytes(b"")
+    with pytest.raises(UgaError, match=r"b\.tif|b\.tiff|/b/"):
+        export_patches([out], tmp_path / "to", slides, ENSEMBLE, choice=Choice(top=1), formats=ALL)
+    assert not (tmp_path / "to").exists()
 
 
 def test_work_is_never_overwritten(run, tmp_path):

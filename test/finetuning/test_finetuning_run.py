@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from PIL import Image
 from uga.errors import ExitCode, UserError
 from uga.finetuning.assess import fold_probabilities
 from uga.finetuning.options import TrainingOptions
-from uga.finetuning.run import FinetuningRequest, NotReleasedError, finetune
+from uga.finetuning.report import _warnings
+from uga.finetuning.run import FinetuningRequest, NotReleasedError, _Run, finetune
 from uga.finetuning.schema import FinetuningReport
 from uga.finetuning.splits import slide_digest
 from uga.model.ensemble import Ensemble
@@ -309,6 +311,21 @@ def test_a_pack_in_the_input_replaces_the_models_own(parent, tmp_path):
     (tmp_path / "in" / "replay" / "pack.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match="give a pack of this model's training"):
         finetune(request(parent, tmp_path, output=tmp_path / "other"))
+
+
+def test_what_is_shown_of_a_file_any_report_can_hold(tmp_path):
+    run = _Run(request(SimpleNamespace(path=tmp_path), tmp_path), None, None, None, None)
+    for place in (tmp_path / "in" / "deep", tmp_path):
+        assert run._shown(place / os.fsdecode(b"caf\xe9.xml")).endswith("caf\\udce9.xml")
+
+
+@pytest.mark.parametrize(("slides", "said"), [("aa", "come from one slide"), ("ab", "learn from all corrected slides")])
+def test_the_report_says_why_nothing_was_held_out(slides, said):
+    used = [SimpleNamespace(slide=slide, fold=None) for slide in slides]
+    compared, guard = SimpleNamespace(old=None), SimpleNamespace(passed=True)
+    report = SimpleNamespace(corrections=used, comparisons=compared, guard=guard, balance={})
+    (warning,) = _warnings(report)
+    assert said in warning
 
 
 def test_nothing_usable_is_a_bad_request(parent, tmp_path):

@@ -90,6 +90,35 @@ def test_a_slide_of_an_earlier_fine_tuning_stays_with_the_fold_that_did_not_lear
     assert deal(corrections[:1], [], earlier=earlier, folds=2, seed=0) == {"x": None}  # alone, now all learn from it
 
 
+def test_what_an_earlier_fine_tuning_held_out_counts_when_new_slides_are_dealt():
+    earlier = {slide_digest("a"): 0, slide_digest("b"): 0}
+    for seed in range(5):
+        for centre in "cd":  # of the same centre or of another
+            held_out = deal(
+                [patch("x", "a"), patch("y", "new", centre=centre)], [], earlier=earlier, folds=2, seed=seed
+            )
+            assert held_out == {"x": 0, "y": 1}
+        more = [patch("x", "a"), patch("y", "b"), *(patch(name, name) for name in "efgh")]
+        assert sorted(deal(more, [], earlier=earlier, folds=3, seed=seed).values()) == [0, 0, 1, 1, 2, 2]
+    replayed = [patch("r0", "a", fold=0), patch("r1", "o", fold=1)]
+    assert deal([patch("x", "a"), patch("y", "new")], replayed, earlier={}, folds=2, seed=0)["y"] == 1
+
+
+def test_slides_that_one_fold_has_held_out_are_learned_by_all_folds_where_there_are_no_others():
+    corrections = [patch("x", "a"), patch("y", "b")]
+    held_out = deal(corrections, [], earlier={slide_digest("a"): 0, slide_digest("b"): 0}, folds=2, seed=0)
+    assert held_out == {"x": None, "y": None}
+    assert all(split["train"] for split in make_splits(held_out, folds=2))
+    replay = [patch("r", "a", fold=0), patch("s", "o", fold=1)]
+    held_out = deal(corrections, replay, earlier={slide_digest("b"): 0}, folds=2, seed=0)
+    assert held_out == {"x": 0, "y": None, "r": 0, "s": 1}, "the replay stays where it was"
+
+
+def test_a_fold_that_would_learn_from_nothing_is_refused():
+    with pytest.raises(UserError, match=r"Fold 1 would learn from nothing, .*; correct a patch of another slide"):
+        deal([patch("x", "a")], [patch("r", "a", fold=1)], earlier={}, folds=2, seed=0)
+
+
 @pytest.mark.parametrize(
     ("corrected", "earlier", "kept"),
     [("tumor_001", "another", ["h2"]), ("new", "another", ["h1", "h2"]), ("new", "tumor_002", ["h1"])],

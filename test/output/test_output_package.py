@@ -118,7 +118,9 @@ def test_fresh_package_holds_no_correction(tmp_path):
     assert not holds_correction(package)
 
 
-@pytest.mark.parametrize("name", ["correction.png", "annotation.geojson", "prediction.png", "notes.txt", "patch.json"])
+@pytest.mark.parametrize(
+    "name", ["correction.png", "annotation.geojson", "prediction.png", "image.png", "notes.txt", "patch.json"]
+)
 def test_corrections_are_seen_and_never_overwritten(tmp_path, name):
     package = export(tmp_path)
     (package / name).write_bytes(b"{}")

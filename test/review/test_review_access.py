@@ -60,6 +60,12 @@ def test_a_made_up_cookie_is_none(stranger, cookie):
     assert stranger.get("/api/session", headers={"Cookie": cookie}).status_code == 401
 
 
+@pytest.mark.parametrize("around", ['consent={"a":1}; {}', '{}; consent={"a":1}', "a b=c;{};", "{}; uga_review_8080=x"])
+def test_cookies_of_other_pages_do_not_lock_anybody_out(client, stranger, around):
+    own = f"uga_review_8080={client.cookies['uga_review_8080']}"
+    assert stranger.get("/api/session", headers={"Cookie": around.replace("{}", own)}).status_code == 200
+
+
 def test_a_token_lets_one_browser_in_and_the_next_one_is_announced(client, stranger):
     used, current = client.tokens[-2:]
     assert used != current

@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def test_what_cannot_be_read_is_told_and_the_others_are_there(tmp_path):
     assert len(queue.entries) == 1
     assert [problem.source for problem in queue.problems] == packages[:2]
     assert all(str(tmp_path) not in problem.reason for problem in queue.problems)
+
+
+def test_a_name_that_no_page_can_hold_is_told_and_the_others_are_there(tmp_path):
+    packages = write_output(tmp_path, 2)
+    packages[0].rename(packages[0].with_name(os.fsdecode(b"caf\xe9")))
+    queue = Queue.find(tmp_path)
+    assert [entry.folder for entry in queue.entries.values()] == packages[1:]
+    (problem,) = queue.problems
+    assert "patches/caf\\udce9 is not UTF-8" in problem.reason
 
 
 def test_links_are_not_followed(tmp_path, tmp_path_factory):

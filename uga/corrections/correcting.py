@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uga.corrections.correction import UNKNOWN_CENTRE, Correction, correction_sha256
-from uga.corrections.discovery import is_annotation, is_shown
+from uga.corrections.discovery import PICTURE_SUFFIXES, is_annotation, is_shown
 from uga.corrections.outlines import Outlines, package_labels
 from uga.corrections.package import CORRECTION_FILE
 from uga.corrections.slides import LABELS_SUFFIX
 from uga.errors import UserError
-from uga.output.package import ANNOTATION_FILE, IMAGE_FILE, PREDICTION_FILE, RECORD_FILE
+from uga.output.package import ANNOTATION_FILE, EXPORTED_FILES, IMAGE_FILE, PREDICTION_FILE
 from uga.output.schema import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def correcting_files(package: Package, refusals: Refusals) -> list[Path]:
             name in exported and not package.is_exported(path, exported[name])
         ):
             found.append(path)
-        elif name not in exported and is_shown(name) and _is_meant(path):
+        elif name not in EXPORTED_FILES and is_shown(name) and _is_meant(path):
             refusals.note(
                 path,
                 f"{path} is not read under this name; save a label map as {CORRECTION_FILE}, shapes drawn on "
@@ -184,6 +184,7 @@ def _correction(package: Package, prediction: UInt8, reading: Reading) -> Correc
 
 
 def _is_meant(path: Path) -> bool:
-    if path.suffix.lower() == ".json":
-        return path.name != RECORD_FILE and path.is_file() and is_annotation(path)
-    return path.stem.casefold().startswith("correction") or path.suffix.lower() in (".geojson", ".xml")
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return path.is_file() and is_annotation(path)
+    return path.stem.casefold().startswith("correction") or suffix in {".geojson", ".xml", *PICTURE_SUFFIXES}

@@ -12,6 +12,8 @@ from uga.output.files import PARTIAL_SUFFIX
 from uga.output.package import ANNOTATION_FILE, PACKAGES_FOLDER, PREDICTION_FILE, RECORD_FILE
 
 _PACKAGE_FILES = {CORRECTION_FILE, PREDICTION_FILE, ANNOTATION_FILE}
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".xcf", ".psd"})
+"""What paint programs save; of these only PNG is read."""
 _PICTURE_SUFFIX = ".png"
 _SUFFIXES = {".xml", ".geojson", ".json", _PICTURE_SUFFIX}
 _MARKS = (b"ASAP_Annotations", b"FeatureCollection", b'"Feature"', b"path_points")
@@ -25,12 +27,14 @@ class Found:
     Attributes:
         packages: Folders.
         files: Outside packages: JSON, XML and PNG files, whatever they hold.
+        pictures: Outside packages: pictures of kinds that are not read.
         leaving: Links to places outside.
         unreadable: Folders that may not be looked into.
     """
 
     packages: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
     leaving: list[Path] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
 
@@ -60,9 +64,23 @@ def search(folder: Path) -> Found:
         leaving = [path for path in (*(here / name for name in folders), *files) if is_leaving(path, folder)]
         found.leaving += leaving
         found.files += [path for path in files if path not in leaving]
-    for paths in (found.packages, found.files, found.leaving, found.unreadable):
+        unread = PICTURE_SUFFIXES - _SUFFIXES
+        found.pictures += [here / name for name in shown if Path(name).suffix.lower() in unread]
+    for paths in (found.packages, found.files, found.pictures, found.leaving, found.unreadable):
         paths.sort()
     return found
+
+
+def check_name(path: Path, folder: Path) -> None:
+    """Refuse a package below ``folder`` whose name, or that of a folder it lies in, no report can hold.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
+        "".join((path.name, *path.relative_to(folder).parts)).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"The name of {path} is not UTF-8, which no JSON file can hold; rename it.") from error
 
 
 def is_shown(name: str) -> bool:

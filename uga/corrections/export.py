@@ -81,6 +81,7 @@ def export_patches(
     Raises:
         UserError: the folders or the choice do not fit, or something in ``target`` would be overwritten that a
             clinician may have worked in; nothing has been written then.
+        SlideError: a slide or a map cannot be read; if it does not even open, nothing has been written.
     """
     runs = FinishedRuns.find(folders, slides, model)
     if choice.at and len(runs.finished) > 1:

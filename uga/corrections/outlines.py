@@ -82,19 +82,14 @@ class Outlines:
     def labels(self, region: GridRegion) -> UInt8 | None:
         """Label values (height, width), `NOT_JUDGED` outside all frames and shapes; None if no pixel was judged."""
         labels = self._reference.read(region)
-        inside = region.intersection(self._grid.region)
-        if inside is None:
-            return None
-        top, left = inside.y - region.y, inside.x - region.x
-        judged = labels[top : top + inside.height, left : left + inside.width] != NOT_JUDGED
-        return labels if judged.any() else None
+        return labels if _judges(labels, region, self._grid) else None
 
 
 def package_labels(package: Package, model: Predictor) -> UInt8:
     """The label map that a package's ``annotation.geojson`` draws, uint8 (size_px, size_px).
 
     Raises:
-        UserError: the file cannot be used, or is of another patch.
+        UserError: the file cannot be used, is of another patch or judges nothing in this one.
     """
     path, grid = package.annotation_file, package.grid
     areas, frames = split_regions(read_shapes(path, qupath_origin=grid.qupath_origin))
@@ -108,7 +103,19 @@ def package_labels(package: Package, model: Predictor) -> UInt8:
         )
     free = BACKGROUND if own else NOT_JUDGED
     reference = AnnotationReference(areas, grid, class_values(model), unannotated=free, source=str(path))
-    return reference.read(package.region)
+    labels = reference.read(package.region)
+    if not _judges(labels, package.region, grid):
+        raise UserError(f"{path} judges nothing in the patch; draw labels, or skip it in `uga review`.")
+    return labels
+
+
+def _judges(labels: UInt8, region: GridRegion, grid: Grid) -> bool:
+    """Whether any pixel of the region that lies on the slide was judged."""
+    inside = region.intersection(grid.region)
+    if inside is None:
+        return False
+    top, left = inside.y - region.y, inside.x - region.x
+    return bool((labels[top : top + inside.height, left : left + inside.width] != NOT_JUDGED).any())
 
 
 def _bounds(shapes: Sequence[Shape]) -> NDArray[np.float64]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from uga.corrections.correcting import Reading, correct, correcting_files
 from uga.corrections.correction import CorrectionSet
-from uga.corrections.discovery import is_leaving, is_shown, search
-from uga.corrections.package import open_package
+from uga.corrections.discovery import check_name, is_leaving, is_shown, search
+from uga.corrections.package import CORRECTION_FILE, open_package
 from uga.corrections.refusals import Refusals
-from uga.corrections.slides import LABELS_SUFFIX, files_beside, slide_outlines
+from uga.corrections.slides import LABELS_SUFFIX, files_beside, misnamed_beside, slide_outlines
 from uga.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def read_corrections(folder: Path, model: Predictor) -> CorrectionSet:
     packages = [package for package in opened if package is not None]
     beside = files_beside(found.files, found.packages)
     taken = {file for files in beside.values() for file in files}
+    misnamed = misnamed_beside((*(file for file in found.files if file not in taken), *found.pictures), found.packages)
     on_slides = [file for file in found.files if file not in taken and file.suffix.lower() != LABELS_SUFFIX]
     outlines = slide_outlines(on_slides, packages, model, refusals)
 
@@ -61,6 +62,12 @@ def read_corrections(folder: Path, model: Predictor) -> CorrectionSet:
     touching: set[Path] = set()
     for package in packages:
         refused = len(refusals.noted)
+        for path in misnamed[package.folder]:
+            refusals.note(
+                path,
+                f"{path} is not read under this name; save a label map as {package.folder.name}{LABELS_SUFFIX} here, "
+                f"or as {CORRECTION_FILE} in {package.folder}.",
+            )
         drawn = _readings(package, outlines[package.record.slide])
         touching.update(reading.source for reading in drawn)
         correction = refusals.attempt(
@@ -77,6 +84,7 @@ def read_corrections(folder: Path, model: Predictor) -> CorrectionSet:
 
 
 def _open(path: Path, folder: Path) -> Package:
+    check_name(path, folder)
     for entry in sorted(path.iterdir()):
         if is_shown(entry.name) and is_leaving(entry, folder):
             raise UserError(
@@ -103,7 +111,11 @@ def _correct(
             f"{package.folder} was begun by {review.reviewer} but not accepted; accept or skip it in `uga review`."
         )
     files = [*correcting_files(package, refusals), *beside]
-    return correct(package, files, drawn, model, refusals) if files or drawn or review is not None else None
+    if files or drawn or review is not None:
+        return correct(package, files, drawn, model, refusals)
+    if not package.is_exported(package.image_file, package.record.files.image):  # perhaps painted over
+        package.verify(model)
+    return None
 
 
 def _without_copies(used: Iterable[_Corrected], refusals: Refusals) -> list[Correction]:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
+def printable(text: str) -> str:
+    """The text, with escapes for what no report can hold, such as the bytes of a name that is not UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 @dataclass
 class Refusals:
     """The refusals below a folder; their sentences show paths from there on, so that a report names no machine's."""
@@ -27,7 +32,7 @@ class Refusals:
     def note(self, path: Path, reason: str) -> None:
         """Refuse a file or package."""
         prefix = re.escape(f"{self.folder}{os.sep}")
-        self.noted.append(Refusal(path, re.sub(rf"(?<![\w./-]){prefix}", "", reason)))
+        self.noted.append(Refusal(path, printable(re.sub(rf"(?<![\w./-]){prefix}", "", reason))))
 
     def attempt(self, path: Path, function: Callable[[], _T]) -> _T | None:
         """The function's value; None where it fails, which refuses the path."""

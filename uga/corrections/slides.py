@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uga.corrections.discovery import is_annotation
+from uga.corrections.discovery import PICTURE_SUFFIXES, is_annotation
 from uga.corrections.outlines import Outlines
 from uga.errors import UserError
 
@@ -30,6 +30,21 @@ def files_beside(files: Iterable[Path], packages: Iterable[Path]) -> dict[Path, 
         if file.suffix.lower() in _BESIDE_SUFFIXES and file.with_suffix("") in beside:
             beside[file.with_suffix("")].append(file)
     return beside
+
+
+def misnamed_beside(files: Iterable[Path], packages: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Pictures beside packages whose names only begin with a package's, by package folder."""
+    misnamed: dict[Path, list[Path]] = {package: [] for package in packages}
+    neighbours: defaultdict[Path, list[Path]] = defaultdict(list)
+    for package in sorted(misnamed, reverse=True):  # of names that begin alike the longest first
+        neighbours[package.parent].append(package)
+    for file in files:
+        if file.suffix.lower() in PICTURE_SUFFIXES:
+            name = file.name.casefold()
+            mates = (package for package in neighbours[file.parent] if name.startswith(package.name.casefold()))
+            if (mate := next(mates, None)) is not None:
+                misnamed[mate].append(file)
+    return misnamed
 
 
 def slide_outlines(

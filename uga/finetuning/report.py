@@ -130,9 +130,13 @@ def _warnings(report: FinetuningReport) -> list[str]:
             "tells less. Fewer epochs or a lower learning rate keep them apart."
         )
     if all(used.fold is None for used in report.corrections):
+        one = len({used.slide for used in report.corrections}) == 1
         found.append(
             "All corrections come from one slide, so none could be held out: how well the new model does on other "
             "slides of that centre is not known. Correct patches of two slides or more."
+            if one
+            else "All folds learn from all corrected slides, so none could be held out: how well the new model does on "
+            "other slides of those centres is not known. Correct patches of another slide."
         )
     if report.guard.passed is None:
         found.append(report.guard.sentence)

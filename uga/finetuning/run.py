@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from uga import __version__
 from uga.corrections import read_corrections
+from uga.corrections.refusals import printable
 from uga.errors import ExitCode, UgaError, UserError, gpu_sentence, is_out_of_memory
 from uga.finetuning.balance import balance_warnings, balances, centre_warnings
 from uga.finetuning.comparison import Rivals, judge, subset
@@ -352,7 +353,7 @@ class _Run:
 
     def _shown(self, path: Path) -> str:
         inside = path.is_relative_to(self.request.input)
-        return path.relative_to(self.request.input).as_posix() if inside else path.name
+        return printable(path.relative_to(self.request.input).as_posix() if inside else path.name)
 
 
 def _tell(

@@ -38,7 +38,8 @@ IMAGE_FILE = "image.png"
 PREDICTION_FILE = "prediction.png"
 UNCERTAINTY_FILE = "uncertainty.png"
 ANNOTATION_FILE = "annotation.geojson"
-_OURS = {RECORD_FILE, IMAGE_FILE, PREDICTION_FILE, UNCERTAINTY_FILE, ANNOTATION_FILE}
+EXPORTED_FILES = frozenset({RECORD_FILE, IMAGE_FILE, PREDICTION_FILE, UNCERTAINTY_FILE, ANNOTATION_FILE})
+"""All that a package has when it is written."""
 
 _LEVEL0_DECIMALS = 4
 # Tissue is nearly noise to zlib: level 6 takes up to twice the time, for files within 5 % of this size either way.
@@ -59,7 +60,7 @@ def package_name(patch: RankedPatch, slide_id: str) -> str:
 
 def holds_correction(package: Path) -> bool:
     """Whether somebody has worked in a package: reviewed it, added a file, or changed what can be edited."""
-    if any(path.name not in _OURS and not path.name.startswith(".") for path in package.iterdir()):
+    if any(path.name not in EXPORTED_FILES and not path.name.startswith(".") for path in package.iterdir()):
         return True
     try:
         record = PatchRecord.model_validate_json((package / RECORD_FILE).read_bytes())
@@ -68,8 +69,10 @@ def holds_correction(package: Path) -> bool:
     if record.review is not None:
         return True
     files = record.files
-    # The label map too: whoever paints over it instead of saving a correction beside it must not lose the work.
-    editable = [(package / exported.name, exported.sha256) for exported in (files.annotation, files.prediction)]
+    # Label map and picture too: whoever paints over them instead of saving a correction beside must not lose the work.
+    editable = [
+        (package / exported.name, exported.sha256) for exported in (files.annotation, files.prediction, files.image)
+    ]
     return any(path.is_file() and sha256_file(path) != sha256 for path, sha256 in editable)
 
 
@@ -80,7 +83,7 @@ def work_beside(package: Path) -> list[Path]:
 
 def written_files(packages: Path) -> list[Path]:
     """The files that we wrote below a folder of packages; what people put there is not among them."""
-    return sorted(path for path in packages.glob("*/*") if path.name in _OURS and path.is_file())
+    return sorted(path for path in packages.glob("*/*") if path.name in EXPORTED_FILES and path.is_file())
 
 
 @dataclass(frozen=True)

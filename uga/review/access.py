@@ -15,7 +15,6 @@ import secrets
 import threading
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -185,15 +184,9 @@ def _is_from(headers: Headers, host: str) -> bool:
 
 
 def _cookies(headers: Headers, name: str) -> list[str]:
-    values = []
-    for header in headers.getlist("cookie"):
-        try:
-            cookies = SimpleCookie(header)
-        except CookieError:
-            continue
-        if name in cookies:
-            values.append(cookies[name].value)
-    return values
+    # Without Python's parser, which drops all cookies where one, perhaps of another page on this host, is none.
+    pairs = (pair.partition("=") for header in headers.getlist("cookie") for pair in header.split(";"))
+    return [value.strip() for key, _, value in pairs if key.strip() == name]
 
 
 def _refusal(status: HTTPStatus, code: str, sentence: str) -> Response:

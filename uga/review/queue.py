@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from uga.corrections.correcting import correcting_files
-from uga.corrections.discovery import search
+from uga.corrections.discovery import check_name, search
 from uga.corrections.package import CORRECTION_FILE, open_package
 from uga.corrections.refusals import Refusals
 from uga.corrections.slides import files_beside
@@ -96,7 +96,7 @@ class Queue:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder; name the output folder whose patches are to be reviewed.")
         found, refusals = search(folder), Refusals(folder)
-        opened = [refusals.attempt(path, partial(_open, path)) for path in found.packages]
+        opened = [refusals.attempt(path, partial(_find, path, folder)) for path in found.packages]
         packages = [package for package in opened if package is not None]
         if not packages:
             more = f" ({refusals.noted[0].reason})" if refusals.noted else ""
@@ -120,6 +120,11 @@ def standing(package: Package) -> Standing:
     # Work under a name that is not read is `finetune`'s to refuse; here it corrects nothing.
     found = correcting_files(package, Refusals(package.folder))
     return Standing("corrected" if found else "new", None)
+
+
+def _find(path: Path, folder: Path) -> Package:
+    check_name(path, folder)
+    return _open(path)
 
 
 def _open(folder: Path) -> Package:
