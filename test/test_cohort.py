@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from slide_files import noise, write_tiff
 
+from uga import cohort
 from uga.cohort import Outcome, Task, process, run_cohort
-from uga.errors import ExitCode, SlideError
-from uga.inputs import SlideInput
+from uga.errors import ExitCode, SlideError, UserError
+from uga.inputs import SlideInput, find_slides
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
 from uga.options import RunOptions
@@ -101,3 +104,44 @@ def test_slides_that_were_not_begun_are_failures(tmp_path: Path, tiny_model: Pat
     assert [failure["slide"] for failure in failures] == ["slide0", "slide1", "slide2", "slide3"]
     assert ["not begun" in failure["error"] for failure in failures] == [False, False, True, True]
     assert (tmp_path / "report.html").is_file()
+
+
+def test_a_slide_that_has_become_unreadable_does_not_cost_the_page(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    (tmp_path / "in").mkdir()
+    gone, _ = (write_tiff(tmp_path / "in" / f"{name}.tif", noise(70, 70)) for name in ("gone", "here"))
+
+    def close_run(*parts: object) -> None:
+        gone.unlink()
+        finish(*parts)
+
+    finish = cohort.close_run
+    monkeypatch.setattr(cohort, "close_run", close_run)
+    monkeypatch.setattr(logging.getLogger("uga"), "propagate", True)  # a command that ran before has cut it off
+    options = RunOptions(mpp=1.0, patch_px=64, top=1, engine="torch", precision="fp32")
+    pipeline = Pipeline(Ensemble(load_model(tiny_model), device=torch.device("cpu")), options)
+    with caplog.at_level(logging.WARNING, "uga"):
+        assert run_cohort(find_slides(tmp_path / "in"), tmp_path / "out", pipeline) == ExitCode.OK
+    assert "gone: no picture on the page over all slides" in caplog.text
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(name in page for name in ("gone", "here"))
+
+
+def test_a_cohort_does_not_replace_a_slide_that_is_not_of_it(tmp_path: Path, tiny_model: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        write_tiff(tmp_path / name / f"{name}.tif", noise(64, 64))
+    out, model = tmp_path / "out", load_model(tiny_model)
+    options = RunOptions(patch_px=64, top=0)
+    pipeline = Pipeline(Ensemble(model, device=torch.device("cpu")), options)
+    (alone,) = find_slides(tmp_path / "a")
+    run_cohort([alone], out, pipeline)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    others = [*find_slides(tmp_path / "b"), *find_slides(tmp_path / "c")]
+    with pytest.raises(UserError, match=r"out holds the results of a\.tif, which is none of these slides"):
+        run_cohort(others, out, pipeline)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    run_cohort([alone, *others], out, pipeline)
+    assert (out / "a" / "manifest.json").is_file()
+    assert not (out / "manifest.json").exists()

@@ -1,3 +1,5 @@
+import errno
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +11,7 @@ from slide_files import real_data
 
 from uga.errors import UserError
 from uga.inputs import find_slides
-from uga.slide.dicom import series_uid
+from uga.slide.dicom import series_file, series_uid
 
 
 def touch(path: Path) -> Path:
@@ -39,6 +41,22 @@ def test_same_names_get_different_ids(tmp_path: Path) -> None:
         touch(tmp_path / path)
     ids = [slide.slide_id for slide in find_slides(tmp_path)]
     assert ids == ["x_1_svs", "y_1_svs", "y_1_tif"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "ids"),
+    [
+        (("2024.01/s.svs", "2024_01/s.svs"), ["2024_01_s_svs", "2024_01_s_svs_2"]),
+        (("x/1.svs", "y/1.svs", "X_1_svs.tif"), ["X_1_svs", "x_1_svs_2", "y_1_svs"]),
+        (("in.svs", "1.dcm"), ["in", "in_svs"]),
+    ],
+)
+def test_names_that_are_the_same_with_their_folders_get_numbers(tmp_path: Path, paths, ids) -> None:
+    for path in paths:
+        touch(tmp_path / "in" / path)
+    found = find_slides(tmp_path / "in")
+    assert [slide.slide_id for slide in found] == ids
+    assert len({slide.path for slide in found}) == len(ids)
 
 
 def test_two_masks_for_a_slide_are_refused(tmp_path: Path) -> None:
@@ -114,3 +132,61 @@ def test_dicom_series_are_told_by_headers_alone(tmp_path: Path, monkeypatch: pyt
     assert len(found) == 4
     monkeypatch.chdir(tmp_path / "x")
     assert [slide.slide_id for slide in find_slides(Path())] == ["x"]
+
+
+def test_hidden_files_are_no_slides(tmp_path: Path) -> None:
+    """macOS leaves one beside each file where the disk cannot hold all that it knows of the file."""
+    for name in ("a.svs", "._a.svs", ".Trashes/b.svs", "x/._1.dcm"):
+        touch(tmp_path / name)
+    write_dicom(tmp_path / "x" / "1.dcm", "1.2.3")
+    assert {slide.slide_id: slide.path for slide in find_slides(tmp_path)} == {
+        "a": tmp_path / "a.svs",
+        "x": tmp_path / "x",
+    }
+    assert series_file(tmp_path / "x") == tmp_path / "x" / "1.dcm"
+    hidden = touch(tmp_path / ".cache" / "c.svs")
+    assert [slide.path for slide in find_slides(hidden.parent)] == [hidden]
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "in", tmp_path / "archive" / "scans"
+    for path in (folder / "own" / "a.svs", elsewhere / "b.svs", tmp_path / "archive" / "c.svs"):
+        touch(path)
+    write_dicom(elsewhere / "series" / "1.dcm", "1.2.3")
+    for name, target in (("2024", elsewhere), ("again", elsewhere), ("all", folder / "own")):
+        (folder / name).symlink_to(target)
+    for name, target in (("own/round", folder), ("own/up", tmp_path), ("own/itself", folder / "own" / "itself")):
+        (folder / name).symlink_to(target)
+    assert {slide.path.relative_to(folder).as_posix(): slide.centre for slide in find_slides(folder)} == {
+        "own/a.svs": "own",
+        "2024/b.svs": "2024",
+        "2024/series": "2024",
+    }
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that cannot be listed, by whoever runs the tests."""
+
+    def scandir(place: str) -> object:
+        if Path(place) == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return list_folder(place)
+
+    list_folder, folder = os.scandir, tmp_path / "locked"
+    folder.mkdir()
+    monkeypatch.setattr(os, "scandir", scandir)
+    return folder
+
+
+def test_an_input_folder_that_cannot_be_listed_is_told_as_such(locked: Path) -> None:
+    with pytest.raises(UserError, match=r"locked cannot be listed \(Permission denied\); check its permissions\.$"):
+        find_slides(locked)
+
+
+def test_a_folder_that_cannot_be_listed_is_left_out_with_a_warning(locked: Path, monkeypatch, caplog) -> None:
+    touch(locked.parent / "a.svs")
+    monkeypatch.setattr(logging.getLogger("uga"), "propagate", True)  # a command that ran before has cut it off
+    with caplog.at_level(logging.WARNING, "uga"):
+        assert [slide.slide_id for slide in find_slides(locked.parent)] == ["a"]
+    assert f"{locked} cannot be listed (Permission denied)" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -234,17 +235,27 @@ def test_results_within_the_input_are_no_slides(tmp_path: Path, tiny_model: Path
     assert "both input and output" in last_line(same.stderr)
 
 
-def test_results_of_another_slide_are_not_overwritten(tmp_path: Path, tiny_model: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        write_tiff(tmp_path / name / f"{name}.tif", tissue_like(300, 300))
+@pytest.mark.real
+def test_results_within_a_dicom_series_are_not_part_of_it(tmp_path: Path, tiny_model: Path) -> None:
+    shutil.copy(real_data() / "dicom-small" / "sm_image.dcm", tmp_path)
+    for expected in ("done", "already complete"):
+        done = process("--input", tmp_path, "--output", tmp_path / "out", "--model", tiny_model, "--mpp", 0.5)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+
+
+@pytest.mark.parametrize(("name", "held"), [("b.tif", "a.tif"), ("a.tif", "another slide named a.tif")])
+def test_results_of_another_slide_are_not_overwritten(tmp_path: Path, tiny_model: Path, name: str, held: str) -> None:
+    for seed, file in enumerate(("a/a.tif", f"b/{name}")):
+        (tmp_path / file).parent.mkdir()
+        write_tiff(tmp_path / file, tissue_like(300, 300, seed))
     arguments = ("--output", tmp_path / "out", "--model", tiny_model, "--patch", 256)
     assert process("--input", tmp_path / "a", *arguments).returncode == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     other = process("--input", tmp_path / "b", *arguments)
     assert other.returncode == 1
     failure = json.loads((tmp_path / "out" / "failures.json").read_text())["failures"][0]["error"]
-    assert "holds the results of a.tif; name another output folder for b.tif" in failure
+    assert f"holds the results of {held}; name another output folder for {name} with --output, or remove" in failure
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
@@ -389,8 +400,6 @@ def test_bad_requests_exit_2_with_one_sentence(
 
 
 def test_an_altered_model_is_refused_before_any_slide_is_opened(tmp_path: Path, tiny_model: Path) -> None:
-    import shutil  # noqa: PLC0415
-
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     weights = model / "fold_1" / "model.safetensors"

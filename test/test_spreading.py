@@ -17,7 +17,7 @@ from slide_files import write_tiff
 from uga import spreading
 from uga.cohort import Outcome, open_run, run_cohort
 from uga.errors import ExitCode, UserError
-from uga.inputs import find_slides
+from uga.inputs import SlideInput, find_slides
 from uga.model.arithmetic import REFERENCE
 from uga.model.ensemble import Ensemble
 from uga.model.folder import load_model
@@ -165,14 +165,37 @@ def test_a_run_without_any_worker_is_refused(tmp_path: Path, slides: Path, tiny_
         weights.write_bytes(original)
 
 
-def test_workers_share_a_cpu_but_not_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("devices", "parallel", "count", "begun"),
+    [
+        (("cpu",), 3, 4, [("cpu", 2)] * 3),
+        (("cpu",), 4, 2, [("cpu", 4)] * 2),  # nobody else needs the threads
+        (("cpu",), 16, 9, [("cpu", 1)] * 9),
+        (("cuda:0", "cuda:1"), 2, 2, [("cuda:0", None), ("cuda:1", None)]),
+        (("cuda:0", "cuda:1"), 2, 3, [("cuda:0", None), ("cuda:1", None), ("cuda:0", None)]),
+    ],
+)
+def test_workers_share_a_cpu_and_are_on_as_many_gpus_as_slides_allow(
+    devices, parallel, count, begun, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = []
+
+    def run_together(given, **_) -> list[None]:
+        jobs.extend(given)
+        return [None] * len(given)
+
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
-    choices = (REFERENCE,)
-    assert workers_on(("cpu",), OPTIONS, parallel=3) == [Worker("cpu", choices, 2)] * 3
-    assert workers_on(("cpu",), OPTIONS, parallel=1) == [Worker("cpu", choices)]
-    gpus = workers_on(("cuda:0", "cuda:1"), OPTIONS, parallel=1)
-    assert [(worker.device, worker.threads) for worker in gpus] == [("cuda:0", None), ("cuda:1", None)]
+    monkeypatch.setattr(spreading, "run_together", run_together)
+    model, workers = load_model(tiny_model), workers_on(devices, OPTIONS, parallel=parallel)
+    sources = [SlideInput(tmp_path / f"{number}.tif", str(number), str(number)) for number in range(count)]
+    run_spread(sources, tmp_path / "out", Recipe(model, model.folds, OPTIONS), workers)
+    assert [(job.arguments[0].device, job.arguments[0].threads) for job in jobs] == begun
+
+
+def test_workers_keep_the_threads_that_they_were_given() -> None:
+    given = [Worker("cpu", (REFERENCE,), threads=1)] * 2
+    assert spreading._sharing_threads(given) == given
 
 
 def test_each_gpu_computes_in_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,8 +203,8 @@ def test_each_gpu_computes_in_what_it_has(monkeypatch: pytest.MonkeyPatch) -> No
     workers = workers_on(("cuda:0", "cuda:1"), RunOptions(engine="auto", precision="auto"), parallel=2)
     assert [(worker.device, str(worker.choices[0])) for worker in workers] == [
         ("cuda:0", "torch bf16"),
-        ("cuda:0", "torch bf16"),
         ("cuda:1", "torch fp16"),
+        ("cuda:0", "torch bf16"),
         ("cuda:1", "torch fp16"),
     ]
     with pytest.raises(UserError, match="cuda:1 has no bf16; use --precision fp16 or fp32"):

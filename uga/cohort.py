@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from uga.errors import ExitCode, UgaError, is_out_of_memory, machine_sentence
+from uga.errors import ExitCode, UgaError, UserError, is_out_of_memory, machine_sentence
 from uga.memory import return_free_memory
 from uga.model.card import RESEARCH_USE
 from uga.output.files import write_json
 from uga.output.layout import DEFAULT_LAYOUT
-from uga.output.manifest import clear_outputs
+from uga.output.manifest import clear_outputs, read_manifest
 from uga.output.report import REPORT_FILE, Failure, SlideResult, write_cohort_report
 from uga.output.schema import RankedPatches, Record
 from uga.progress import ProgressLog
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from uga.pipeline import Pipeline
     from uga.ranking import Candidate
     from uga.recipe import Recipe
+    from uga.slide.reader import Rgb
 
 log = logging.getLogger(__name__)
 
@@ -114,9 +115,19 @@ def run_cohort(slides: Sequence[SlideInput], output: Path, pipeline: Pipeline) -
 
 
 def open_run(slides: Sequence[SlideInput], output: Path) -> list[Task]:
-    """Makes the output folder ready, and tasks of the slides."""
+    """Makes the output folder ready, and tasks of the slides.
+
+    Raises:
+        UserError: results of a single slide lie there that is none of these, or hold a correction.
+    """
     if len(slides) > 1:
-        clear_outputs(output)  # an earlier run may have written a single slide straight here
+        # An earlier run may have written a single slide straight here.
+        if (manifest := read_manifest(output)) and manifest.input.file not in {slide.path.name for slide in slides}:
+            raise UserError(
+                f"{output} holds the results of {manifest.input.file}, which is none of these slides; name another "
+                "folder with --output, or remove what lies in that one."
+            )
+        clear_outputs(output)
     output.mkdir(parents=True, exist_ok=True)
     return [
         Task(
@@ -271,16 +282,25 @@ def _write_cohort(
 
 
 def _result(slide: FinishedSlide, own: RankedPatches, mpp: float | None) -> SlideResult:
-    with open_slide(slide.source.path, mpp=mpp) as opened:
-        thumbnail = opened.thumbnail(_THUMBNAIL_PX)
     layout, stem = slide.source.layout, slide.source.stem
     return SlideResult(
         slide=own.all_slides[0],
         segmentation=layout.segmentation_file(slide.folder, stem),
         uncertainty=layout.uncertainty_file(slide.folder, stem),
         packages=[slide.folder / str(patch.folder) for patch in own.patches],
-        thumbnail=thumbnail,
+        thumbnail=_thumbnail(slide, mpp),
         facts={"Highest patch score": f"{own.patches[0].score_mean:.4f} {own.uncertainty.unit}"} if own.patches else {},
         scores=[candidate.score_mean for candidate in read_scores(slide.folder)],
         report=slide.folder / REPORT_FILE,
     )
+
+
+def _thumbnail(slide: FinishedSlide, mpp: float | None) -> Rgb | None:
+    """The slide as a small picture; None if it has become unreadable since, which must not cost the page."""
+    try:
+        with open_slide(slide.source.path, mpp=mpp) as opened:
+            return opened.thumbnail(_THUMBNAIL_PX)
+    except (UgaError, OSError) as error:
+        log.warning("%s: no picture on the page over all slides, since it can no longer be read: %s",
+                    slide.source.slide_id, error)  # fmt: skip
+        return None

@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uga.errors import UserError
@@ -20,8 +22,7 @@ from uga.slide.dicom import series_uid
 from uga.sockets import INPUTS_FILE, Sockets, find_images
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -66,19 +67,20 @@ def find_slides(folder: Path, sockets: Sockets | None = None, *, without: Iterab
         without: folders below it that are not searched, such as those of results, whose maps are no slides.
 
     Raises:
-        UserError: the folder does not exist, holds no slide, or its ``inputs.json`` cannot be followed; a slide has a
-            name that no JSON file can hold.
+        UserError: the folder does not exist, cannot be listed, holds no slide, or its ``inputs.json`` cannot be
+            followed; a slide has a name that no JSON file can hold.
     """
     if not folder.is_dir():
         msg = f"The input folder {folder} does not exist; name an existing one with --input."
         raise UserError(msg)
     if (folder / INPUTS_FILE).is_file():
         return [_socket_slide(folder / INPUTS_FILE, sockets or Sockets())]
+    files = sorted(_files_below(folder))
     root = folder.resolve()
     left_out = [place for each in without if (place := each.resolve()) != root and place.is_relative_to(root)]
     slides = [
         slide
-        for slide in (*_dicom_slides(folder), *_file_slides(folder))
+        for slide in (*_dicom_slides(files, folder), *_file_slides(files, folder))
         if not any(slide.path.resolve().is_relative_to(each) for each in left_out)
     ]
     if not slides:
@@ -98,9 +100,36 @@ def _check_name(path: Path) -> None:
         raise UserError(f"The name of {shown} is not UTF-8, which no JSON file can hold; rename it.") from error
 
 
-def _file_slides(folder: Path) -> list[SlideInput]:
+def _files_below(root: Path) -> Iterator[Path]:
+    """All files at any depth, also behind links to folders, but hidden ones: macOS leaves ``._a.svs`` beside ``a.svs``.
+
+    Links come last, and each folder but once: what lies below ``root`` is found in its own place.
+    """
+
+    def refuse(error: OSError) -> None:
+        if Path(error.filename) == root:
+            msg = f"The input folder {root} cannot be listed ({error.strerror}); check its permissions."
+            raise UserError(msg) from error
+        log.warning("%s cannot be listed (%s), so no slide is sought there; check its permissions.",
+                    error.filename, error.strerror)  # fmt: skip
+
+    seen = set(root.resolve().parents)  # links may lead round in circles
+    tops = [root]
+    for top in tops:
+        for name, folders, files in os.walk(top, onerror=refuse):
+            place = Path(name)
+            if (real := place.resolve()) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(each for each in folders if not each.startswith("."))
+            yield from (place / each for each in files if not each.startswith("."))
+            tops += [link for each in folders if (link := place / each).is_symlink()]
+
+
+def _file_slides(files: Sequence[Path], folder: Path) -> list[SlideInput]:
     slides = []
-    for path in sorted(folder.rglob("*")):
+    for path in files:
         if path.suffix.lower() not in SLIDE_SUFFIXES or not path.is_file() or _is_mask(path):
             continue
         if _MASKS_FOLDER in path.relative_to(folder).parent.parts:
@@ -128,9 +157,9 @@ def _mask_beside(slide: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _dicom_slides(folder: Path) -> list[SlideInput]:
+def _dicom_slides(files: Sequence[Path], folder: Path) -> list[SlideInput]:
     by_folder: dict[Path, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*")):
+    for path in files:
         if path.suffix.lower() == ".dcm" and path.is_file():
             by_folder[path.parent].append(path)
     slides = []
@@ -147,15 +176,24 @@ def _dicom_slides(folder: Path) -> list[SlideInput]:
 
 
 def _with_unique_ids(slides: list[SlideInput], folder: Path) -> list[SlideInput]:
-    """Slides whose stems collide are told apart by their path below the input folder."""
+    """Slides whose stems collide are told apart by their path below the input folder, if need be by a number too."""
     counts = Counter(slide.slide_id.casefold() for slide in slides)
+    taken = {name for name, count in counts.items() if count == 1}
     unique = []
     for slide in slides:
         slide_id = slide.slide_id
         if counts[slide_id.casefold()] > 1:
-            slide_id = "_".join(slide.path.relative_to(folder).parts).replace(".", "_")
+            # A series right in the input folder has no path below it.
+            place = "_".join(slide.path.relative_to(folder).parts).replace(".", "_") or slide_id
+            slide_id = _unused(place, taken)
+            taken.add(slide_id.casefold())
         unique.append(replace(slide, slide_id=slide_id))
     return sorted(unique, key=lambda s: s.slide_id)
+
+
+def _unused(name: str, taken: Container[str]) -> str:
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each.casefold() not in taken)
 
 
 def _socket_slide(inputs_json: Path, sockets: Sockets) -> SlideInput:

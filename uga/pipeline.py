@@ -21,7 +21,7 @@ from uga.memory import peak_memory_bytes, return_free_memory
 from uga.output.boxes import to_boxes
 from uga.output.files import sha256_file, write_json
 from uga.output.manifest import clear_outputs, discard, is_complete, read_manifest, write_manifest
-from uga.output.maps import MapReader
+from uga.output.maps import MapReader, label_description
 from uga.output.package import PACKAGES_FOLDER, PackageWriter, image_sha256, written_files
 from uga.output.report import REPORT_FILE, SlideResult, write_slide_report
 from uga.output.schema import (
@@ -38,6 +38,7 @@ from uga.ranking.extras import extra_measures
 from uga.recipe import Recipe
 from uga.scores import SCORES_FILE, write_scores
 from uga.slide import open_slide
+from uga.slide.dicom import instances
 from uga.statistics import slide_statistics
 from uga.tissue import detect_tissue
 from uga.tissue_file import read_tissue_mask
@@ -99,7 +100,8 @@ class Pipeline:
             identity = self._identity(source, slide)
             if is_complete(folder, identity):
                 return False
-            _check_owner(folder, source)
+            if not source.owns_output:
+                _check_owner(folder, identity.input)
             clear_outputs(folder)
             with watch.stage("tissue"):
                 detected = detect_tissue(slide, grid)
@@ -258,8 +260,7 @@ class _SlideWork:
                     height=grid.height,
                     spacing_um=spacing,
                     kind="labels",
-                    description="UGA segmentation; labels "
-                    + ", ".join(f"{value}={name}" for name, value in ensemble.model.labels.items()),
+                    description=label_description(ensemble.model.labels),
                     value_range=(0, max(ensemble.model.labels.values())),
                 )
             )
@@ -361,21 +362,22 @@ class PatchExporter:
         return package, patch
 
 
-def _check_owner(folder: Path, source: SlideInput) -> None:
-    """Results of this slide may be made anew, those of another one are somebody's."""
-    manifest = None if source.owns_output else read_manifest(folder)
-    if manifest is not None and manifest.input.id != source.slide_id:
-        msg = f"{folder} holds the results of {manifest.input.file}; name another output folder for {source.path.name}."
-        raise UserError(msg)
+def _check_owner(folder: Path, slide: InputRecord) -> None:
+    """Results of this slide may be made anew, those of another one are somebody's, whatever its name."""
+    manifest = read_manifest(folder)
+    if manifest is None or (manifest.input.id, manifest.input.quickhash) == (slide.id, slide.quickhash):
+        return
+    held = manifest.input.file if manifest.input.file != slide.file else f"another slide named {slide.file}"
+    msg = (
+        f"{folder} holds the results of {held}; name another output folder for {slide.file} with --output, "
+        "or remove that folder."
+    )
+    raise UserError(msg)
 
 
 def _size_bytes(path: Path) -> int:
     try:
-        return sum(file.stat().st_size for file in _files(path))
+        return sum(file.stat().st_size for file in (instances(path) if path.is_dir() else [path]))
     except OSError as error:
         msg = f"{path.name} cannot be read ({error.strerror}); check its permissions."
         raise SlideError(msg) from error
-
-
-def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())

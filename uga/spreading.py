@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +42,7 @@ class Worker:
     Attributes:
         device: Such as ``cuda:1``, or ``cpu``.
         choices: See `Ensemble`.
-        threads: CPU threads; None for torch's own number.
+        threads: CPU threads; None for torch's own number, which workers on a CPU share.
     """
 
     device: str
@@ -51,14 +51,12 @@ class Worker:
 
 
 def workers_on(devices: Sequence[str], options: RunOptions, *, parallel: int) -> list[Worker]:
-    """``parallel`` workers on each device; on a CPU they share its threads.
+    """``parallel`` workers on each device, in turn, so that the first few are on as many devices as there are.
 
     Raises:
         UserError: a device has not what was asked for.
     """
-    on_cpu = devices == ("cpu",)
-    threads = max(1, torch.get_num_threads() // parallel) if on_cpu and parallel > 1 else None
-    return [Worker(device, choices_on(device, options), threads) for device in devices for _ in range(parallel)]
+    return [Worker(device, choices_on(device, options)) for _ in range(parallel) for device in devices]
 
 
 def choices_on(device: str, options: RunOptions) -> tuple[Arithmetic, ...]:
@@ -109,7 +107,7 @@ def run_spread(slides: Sequence[SlideInput], output: Path, recipe: Recipe, worke
     """
     started = datetime.now(UTC)
     tasks = open_run(slides, output)
-    workers = workers[: len(tasks)]
+    workers = _sharing_threads(workers[: len(tasks)])
     log.info("%d slides at the same time, on %s.", len(workers), ", ".join(worker.device for worker in workers))
     with tempfile.TemporaryDirectory(prefix="uga-") as folder:
         shared = _Shared(Path(folder))
@@ -128,6 +126,15 @@ def run_spread(slides: Sequence[SlideInput], output: Path, recipe: Recipe, worke
         outcome = _gather(tasks, shared, deaths)
     close_run(tasks, output, outcome, recipe, ", ".join(sorted({worker.device for worker in workers})), started)
     return outcome.code
+
+
+def _sharing_threads(workers: Sequence[Worker]) -> list[Worker]:
+    """The same; of those on a CPU, the ones without a number of threads get an equal share."""
+    share = max(1, torch.get_num_threads() // max(1, sum(worker.device == "cpu" for worker in workers)))
+    return [
+        replace(worker, threads=share) if worker.device == "cpu" and worker.threads is None else worker
+        for worker in workers
+    ]
 
 
 def _gather(tasks: Sequence[Task], shared: _Shared, deaths: Sequence[Exception | None]) -> Outcome:

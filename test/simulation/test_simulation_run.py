@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from finetuning_helpers import own_environment, trained_parent
-from simulation_helpers import request, write_config, write_experiment
+from simulation_helpers import request, write_config, write_experiment, write_slide
 
 from uga.errors import ExitCode, UserError
 from uga.model.folder import verify_model
@@ -200,6 +200,11 @@ def test_changed_options_redo_what_they_touch(experiment, tmp_path):
     assert after["baseline"] == before["baseline"]
     assert after["random-001-seed0"] > before["random-001-seed0"]
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in pool.items())
+    name = "query-home-0.tif"
+    write_slide(tmp_path / name, tmp_path / "masks" / name, "home", seed=999, discs=True)
+    assert simulate(request(config, tmp_path / "out")) is ExitCode.OK
+    changed = {path.parent.name for path, stamp in pool.items() if path.stat().st_mtime_ns != stamp}
+    assert changed == {"query-home-0"}
 
 
 def test_cells_at_the_same_time_give_the_same_results(experiment, tmp_path):

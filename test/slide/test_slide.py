@@ -280,6 +280,10 @@ def bad_sixteen_bit(path):
     tifffile.imwrite(path, noise(100, 100).astype(np.uint16), photometric="rgb", **RESOLUTION)
 
 
+def bad_sixteen_bit_tiles(path):
+    write_tiff(path, noise(100, 100).astype(np.uint16))
+
+
 def bad_folder(path):
     path.mkdir()
 
@@ -295,6 +299,7 @@ def bad_folder(path):
         (bad_grey, "RGB"),
         (bad_grey_strips, "RGB"),
         (bad_sixteen_bit, "RGB"),
+        (bad_sixteen_bit_tiles, "RGB"),
         (bad_folder, "without .dcm files"),
     ],
 )
@@ -343,6 +348,15 @@ def test_the_spacing_of_a_tiff_is_read_in_inches_too(tmp_path):
     with open_slide(path) as slide:
         assert (slide.mpp.x, slide.mpp.y) == (0.5, 1.0)
         assert slide.thumbnail(70).shape == (70, 35, 3)
+
+
+def test_a_resolution_that_is_no_fraction_states_no_spacing(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", noise(70, 70), tile=None)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for code in (282, 283):
+            tiff.pages[0].tags[code].overwrite(20000.0, dtype="f")
+    with pytest.raises(SpacingError, match=r"does not state.*--mpp"):
+        open_slide(path)
 
 
 @pytest.mark.real

@@ -80,4 +80,5 @@ def _segment(cases: Sequence[Case], model: Model, folder: Path, options: RunOpti
 
 
 def _inputs(cases: Sequence[Case]) -> list[SlideInput]:
-    return [SlideInput(case.slide, case.id, case.id, case.centre, case.tissue) for case in cases]
+    """The folders are the experiment's own: a slide that was made anew replaces its results."""
+    return [SlideInput(case.slide, case.id, case.id, case.centre, case.tissue, owns_output=True) for case in cases]

@@ -26,7 +26,7 @@ class Compute:
         """The processes that work at the same time."""
         count = len(self.devices) * self.parallel
         threads = self.threads or max(1, torch.get_num_threads() // count)
-        return tuple(Slot(device, threads) for device in self.devices for _ in range(self.parallel))
+        return tuple(Slot(device, threads) for _ in range(self.parallel) for device in self.devices)
 
 
 @dataclass(frozen=True, slots=True)

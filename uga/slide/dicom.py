@@ -19,13 +19,22 @@ def series_file(folder: Path) -> Path:
     Raises:
         SlideError: No DICOM files, or more than one series.
     """
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".dcm" and file.is_file())
+    files = instances(folder)
     if not files:
         raise SlideError(f"{folder}: a folder without .dcm files is not a slide; name the slide file itself.")
     series = {series_uid(file) for file in files} - {None}
     if len(series) > 1:
         raise SlideError(f"{folder}: the folder holds {len(series)} DICOM series; put each slide into its own folder.")
     return files[0]
+
+
+def instances(folder: Path) -> list[Path]:
+    """The DICOM files right in a folder, in a stable order, but hidden ones (macOS leaves ``._1.dcm`` beside files)."""
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() == ".dcm" and not file.name.startswith(".") and file.is_file()
+    )
 
 
 def series_uid(file: Path) -> str | None:

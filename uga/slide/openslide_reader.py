@@ -36,7 +36,7 @@ class OpenSlideReader:
         Raises:
             openslide.OpenSlideUnsupportedFormatError: Not one of OpenSlide's formats.
             openslide.OpenSlideError: One of its formats, but damaged or of an unknown kind.
-            SlideError: A greyscale image, or a TIFF that ends before its last tile.
+            SlideError: A TIFF that is greyscale, not of 8 bits, or ends before its last tile.
         """
         self._path = path
         self._slide = openslide.OpenSlide(path)

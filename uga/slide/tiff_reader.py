@@ -39,14 +39,14 @@ def is_tiff(path: Path) -> bool:
 
 
 def check_tiff(path: Path) -> None:
-    """Refuse a TIFF that another library opens although it is greyscale or ends before its last tile.
+    """Refuse a TIFF that another library opens although it is greyscale, not of 8 bits or ends before its last tile.
 
     Raises:
         SlideError: As said.
     """
     with _opened(path) as tiff:
         page = _first_page(path, tiff)
-        if page.photometric in _GREY:
+        if page.photometric in _GREY or page.dtype != np.uint8:
             raise _not_rgb(path)
         for each in tiff.pages:
             _check_complete(path, each, tiff.filehandle.size)
@@ -289,10 +289,10 @@ def _is_reduced_copy(base: tifffile.TiffPage, page: tifffile.TiffPage, finer: ti
 
 
 def _spacing(page: tifffile.TiffPage) -> SpacingUm | None:
-    """Pixel size from the resolution tags: rational pixels per inch or centimetre."""
+    """Pixel size from the resolution tags: rational pixels per inch or centimetre; None if they are of another type."""
     unit = _UNIT_UM.get(int(page.tags.valueof(296, default=2)))
     values = page.tags.valueof(282), page.tags.valueof(283)
-    if unit is None or any(value is None or 0 in value for value in values):
+    if unit is None or not all(isinstance(value, tuple) and len(value) == 2 and all(value) for value in values):
         return None
     (x, x_per), (y, y_per) = values
     return SpacingUm(unit * x_per / x, unit * y_per / y)
