@@ -31,8 +31,8 @@ class Profile(StrEnum):
 
 
 PROFILE_HELP = (
-    "reference: windows overlap by half, as in nnU-Net; fast: by a quarter, 1.9 times as fast, 2 % of tissue labels "
-    "change and Dice falls by 0.01 (docs/performance.md); thorough: half, and mirrored, a third as fast."
+    "reference: windows overlap by half, as in nnU-Net; fast: by a quarter, 1.7 to 1.9 times as fast, 2 % of tissue "
+    "labels change and Dice falls by 0.01 (docs/performance.md); thorough: half, and mirrored, a quarter as fast."
 )
 
 
