@@ -42,7 +42,7 @@ def efficiency(work: Path, repeat: int) -> dict[str, Any]:
         for _ in range(repeat):
             # Before and after, because the machine's speed drifts by more in a run than what is asked here.
             alone = [worker("passes", model, engine, precision, _PASSES)]
-            whole.append(_infer(work, slide, model, engine, precision))
+            whole.append(infer(work, slide, model, engine, precision))
             alone.append(worker("passes", model, engine, precision, _PASSES))
             each_s.append(mean(each.said["seconds"] for each in alone) / _PASSES)
         windows = whole[0].said["windows"] - 1  # one more is tried beforehand
@@ -145,7 +145,7 @@ def tiatoolbox(work: Path, repeat: int, python: Path) -> dict[str, Any]:
             theirs=lambda e=exported, w=window, s=slide: run(
                 [python, _TIATOOLBOX, e, str(w), s, _empty(work / "tiatoolbox")]
             ),
-            **{each: lambda m=model, s=slide, p=each: _infer(work, s, m, "openvino", p) for each in _PRECISIONS},
+            **{each: lambda m=model, s=slide, p=each: infer(work, s, m, "openvino", p) for each in _PRECISIONS},
         )
         walls = {key: [each.wall_s for each in found] for key, found in runs.items()}
         for ours in _PRECISIONS:
@@ -166,7 +166,8 @@ def tiatoolbox(work: Path, repeat: int, python: Path) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def _infer(work: Path, slide: Path, model: Path, engine: str, precision: str, *options: str) -> Run:
+def infer(work: Path, slide: Path, model: Path, engine: str, precision: str, *options: str) -> Run:
+    """``uga infer`` of a slide into an empty folder, in an arithmetic that is named."""
     output = _empty(work / "output")
     return worker("infer", slide.parent, output, model, "--engine", engine, "--precision", precision, *options)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.comparisons import BEST
+from benchmarks.comparisons import BEST, infer
 from benchmarks.material import DEMO, sections, virtual_slide
-from benchmarks.measure import Run, in_turns, ratio, worker
+from benchmarks.measure import in_turns, ratio, worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +35,8 @@ def _of_size(work: Path, width: int, height: int) -> Path:
 
 def _case(work: Path, name: str, repeat: int, slide: Path) -> dict[str, Any]:
     print(f"scaling: {name}", flush=True)
-    runs = in_turns(repeat, infer=lambda: _infer(work, slide))["infer"]
+    # The arithmetic is named, since `auto` may take another one on one slide than on the next.
+    runs = in_turns(repeat, infer=lambda: infer(work, slide, DEMO, *BEST))["infer"]
     said = runs[0].said
     tissue = worker("tissue_px", slide).said["tissue_px"]
     return {
@@ -50,14 +50,6 @@ def _case(work: Path, name: str, repeat: int, slide: Path) -> dict[str, Any]:
         "windows_per_step": (said["windows"] - 1) * 128**2 / tissue,
         "decoded_per_tissue_px": said["decoded_px"] / tissue,
     }
-
-
-def _infer(work: Path, slide: Path) -> Run:
-    output = work / "output"
-    shutil.rmtree(output, ignore_errors=True)
-    # Named, since `auto` may take another arithmetic on one slide than on the next.
-    engine, precision = BEST
-    return worker("infer", slide.parent, output, DEMO, "--engine", engine, "--precision", precision)
 
 
 def files(work: Path, repeat: int) -> dict[str, Any]:

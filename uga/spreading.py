@@ -166,8 +166,6 @@ def _work(
     if worker.threads is not None:
         torch.set_num_threads(worker.threads)
     device = torch.device(worker.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     with stopping_on_signals():
         ensemble = Ensemble(load_model(model), device=device, choices=worker.choices, mirroring=options.mirroring)
         mine = (task for position, task in enumerate(tasks) if shared.take(position, number))

@@ -112,10 +112,7 @@ def package_labels(package: Package, model: Predictor) -> UInt8:
 def _judges(labels: UInt8, region: GridRegion, grid: Grid) -> bool:
     """Whether any pixel of the region that lies on the slide was judged."""
     inside = region.intersection(grid.region)
-    if inside is None:
-        return False
-    top, left = inside.y - region.y, inside.x - region.x
-    return bool((labels[top : top + inside.height, left : left + inside.width] != NOT_JUDGED).any())
+    return inside is not None and bool((labels[inside.within(region)] != NOT_JUDGED).any())
 
 
 def _bounds(shapes: Sequence[Shape]) -> NDArray[np.float64]:

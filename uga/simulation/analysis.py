@@ -158,9 +158,10 @@ class Outcomes:
         return self._centre_means(matthews_of)
 
     def _centre_means(self, figure: Figure) -> dict[_GroupKey, _BySeed]:
-        return {
-            group: {key.seed: self._centre_mean(key, figure) for key in keys} for group, keys in self._groups.items()
-        }
+        return {group: self._by_seed(keys, figure) for group, keys in self._groups.items()}
+
+    def _by_seed(self, keys: Sequence[CellKey], figure: Figure) -> _BySeed:
+        return {key.seed: self._centre_mean(key, figure) for key in keys}
 
     @cached_property
     def _curves(self) -> dict[tuple[float | None, Choosing], _BySeed]:
@@ -214,8 +215,8 @@ class Outcomes:
             },
             false_positive_mm2=estimate(self._false_positive_mm2, ~self._holding, _AREA),
             dice_pooled=together(all_slides),
-            sensitivity=self._headline_estimate(self._centre_means(sensitivity_of)[group], _SHARE),
-            precision=self._headline_estimate(self._centre_means(precision_of)[group], _SHARE),
+            sensitivity=self._headline_estimate(self._by_seed(keys, sensitivity_of), _SHARE),
+            precision=self._headline_estimate(self._by_seed(keys, precision_of), _SHARE),
             matthews=self._headline_estimate(self._correlations[group], _CORRELATION),
             dice_slides=estimate(self._slide_mean, self._holding),
             dice_slides_empty_one=estimate(lambda key: self._slide_mean(key, everywhere=True), all_slides),

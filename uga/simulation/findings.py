@@ -59,11 +59,7 @@ def _reservations(summary: Summary) -> list[str]:
 
 
 def _not_learnt(summary: Summary) -> list[str]:
-    poor = [
-        pool
-        for pool in summary.pool
-        if pool.dice is not None and pool.dice_if_all is not None and pool.dice < pool.dice_if_all + _ENOUGH_LEARNT
-    ]
+    poor = [pool for pool in summary.pool if _hardly_above(pool.dice, pool.dice_if_all)]
     return [
         f"The baseline's Dice over the pool of centre {pool.centre}, {pool.dice:.3f}, is hardly above what calling all "
         f"of it {summary.label} has, {pool.dice_if_all:.3f}: it has learnt little that holds there, and corrections "
@@ -84,12 +80,12 @@ def _lightly_gained(summary: Summary) -> list[str]:
 
 def _dice_is_lightly_gained(summary: Summary) -> bool:
     baseline = summary.point(None, 0)
-    return (
-        summary.dice_if_all is not None
-        and baseline is not None
-        and baseline.dice.value is not None
-        and baseline.dice.value < summary.dice_if_all + _ENOUGH_LEARNT
-    )
+    return baseline is not None and _hardly_above(baseline.dice.value, summary.dice_if_all)
+
+
+def _hardly_above(dice: float | None, dice_if_all: float | None) -> bool:
+    """Whether a Dice is near that of calling all by the label, or below it."""
+    return dice is not None and dice_if_all is not None and dice < dice_if_all + _ENOUGH_LEARNT
 
 
 def _not_shifted(summary: Summary) -> list[str]:

@@ -135,8 +135,7 @@ def _found(summary: Summary) -> str:
         [
             named(point),
             str(point.budget),
-            _cell(point.dice),
-            *(_cell(each) for each in (point.sensitivity, point.precision, point.matthews)),
+            *(_cell(each) for each in (point.dice, point.sensitivity, point.precision, point.matthews)),
         ]
         for point in summary.points
     ]
